@@ -1,0 +1,6 @@
+"""A scikit-learn compatible tuner for the penalties of logistic regression, by stochastic hypergradients."""
+
+from sksid.sid import Hypergradient, hypergradient
+
+__all__ = ["Hypergradient", "hypergradient"]
+__version__ = "0.1.0"

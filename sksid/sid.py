@@ -1,0 +1,269 @@
+"""SID: the value and the hypergradient of the cross-validated loss, by stochastic implicit differentiation.
+
+The solvers advance both levels; here it is decided how far. (Grazzi, Pontil, Salzo, AISTATS 2021; method.md, section 2.)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils.validation import _check_sample_weight, column_or_1d
+
+from sksid.problem import make_problem
+from sksid.solvers import Dual
+
+# The rate by which the hypergradient's changes shrink from epoch to epoch is trusted between these.
+RATES = (0.1, 0.95)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the two solves have come to at some log penalties.
+
+    Attributes
+    ----------
+    losses : ndarray of shape (n_splits,)
+        Weighted mean validation loss of each split.
+    log_gradient : ndarray of shape (n_features,)
+        ∂F/∂log λ of their mean.
+    error : float
+        Estimated error of the (projected) hypergradient in its largest entry.
+    converged : bool
+        Whether that error met the tolerance before the epochs ran out.
+    n_epochs : float
+        Spent on it.
+    """
+
+    losses: np.ndarray
+    log_gradient: np.ndarray
+    error: float
+    converged: bool
+    n_epochs: float
+
+    @property
+    def value(self):
+        """F, the mean of the losses."""
+        return float(np.mean(self.losses))
+
+
+def solve(problem, solver, state, *, rtol, atol=0.0, max_epochs=100, project=None):
+    """Advance both solves until the hypergradient stands still.
+
+    Parameters
+    ----------
+    problem, solver, state
+        As in sksid.solvers; the state is at the log penalties in question.
+    rtol, atol : float
+        Stop where the estimated error of the largest entry of ``project(∂F/∂log λ)`` is at most
+        ``rtol * max|entry| + atol``.
+    max_epochs : float
+        And stop here at the latest.
+    project : callable, default=None
+        ``Structure.pull_back``; the gradient itself without it.
+
+    Returns
+    -------
+    state, Estimate
+    """
+    project = project or (lambda gradient: gradient)
+    before, last_change, error, converged = None, None, np.inf, False
+    start = state.n_epochs
+    while state.n_epochs - start < max_epochs and not converged:
+        state = solver.advance(problem, state, 1.0)
+        log_gradient = solver.log_gradient(problem, state)
+        gradient = project(log_gradient)
+        if before is not None:
+            change = float(np.max(np.abs(gradient - before), initial=0.0))
+            error = _extrapolate(change, last_change)
+            last_change = change
+            converged = error <= rtol * np.max(np.abs(gradient), initial=0.0) + atol
+        before = gradient
+    losses = solver.losses(problem, state)
+    return state, Estimate(losses, log_gradient, error, bool(converged), state.n_epochs - start)
+
+
+def _extrapolate(change, last_change):
+    """What is left of a sequence whose changes shrink geometrically: change · rate / (1 − rate)."""
+    if change == 0.0:
+        return 0.0
+    rate = RATES[1] if not last_change else float(np.clip(change / last_change, *RATES))
+    return change * rate / (1.0 - rate)
+
+
+@dataclass(frozen=True)
+class Hypergradient:
+    """What ``hypergradient`` returns.
+
+    Attributes
+    ----------
+    value : float
+        F(λ), the mean over splits of the weighted mean validation log loss.
+    gradient : ndarray of shape (n_features,)
+        ∂F/∂log λ_j. For penalties log λ = A θ + offset, ∂F/∂θ = Aᵀ gradient.
+    losses : ndarray of shape (n_splits,)
+        The validation loss of each split; ``value`` is their mean.
+    coef, adjoint : ndarray of shape (n_splits, n_outputs, n_features)
+        W_k and V_k of each split; ``n_outputs`` is 1 for two classes, else their number.
+    intercept, adjoint_intercept : ndarray of shape (n_splits, n_outputs)
+    error : float
+        Estimated absolute error of the largest entry of ``gradient``.
+    converged : bool
+        Whether ``error`` met the tolerance within ``max_epochs``.
+    n_epochs : float
+        Epochs spent.
+    """
+
+    value: float
+    gradient: np.ndarray
+    losses: np.ndarray
+    coef: np.ndarray
+    adjoint: np.ndarray
+    intercept: np.ndarray
+    adjoint_intercept: np.ndarray
+    error: float
+    converged: bool
+    n_epochs: float
+
+
+def hypergradient(
+    X,
+    y,
+    splits,
+    log_penalties,
+    *,
+    sample_weight=None,
+    fit_intercept=True,
+    solver=None,
+    tol=1e-4,
+    max_epochs=500,
+    dtype=np.float64,
+    random_state=0,
+):
+    """Value and gradient of the cross-validated log loss with respect to the log penalties.
+
+    For every split k, with s the sample weights,
+
+        W_k, b_k = argmin  Σ_{train} s_i ℓ(y_i, x_iᵀW + b) + ½ Σ_j λ_j ‖W_j‖²
+        F(λ) = mean over k of  Σ_{val} s_i ℓ(y_i, x_iᵀW_k + b_k) / Σ_{val} s_i
+        H_k (V_k, v_k) = gradient of split k's validation loss in (W, b)
+        ∂F/∂log λ_j = −λ_j · mean over k of ⟨W_kj, V_kj⟩
+
+    so λ_j = 1/C_j in scikit-learn's terms: the lower level is a sum, the upper level a mean.
+
+    Parameters
+    ----------
+    X : {array-like, sparse array} of shape (n_samples, n_features)
+        Finite features.
+    y : array-like of shape (n_samples,)
+        Class labels, two classes or more.
+    splits : iterable of (train, validation) index arrays
+        What ``cv.split(X, y)`` yields.
+    log_penalties : float or array-like of shape (n_features,)
+        log λ_j; a number stands for all features.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights, in both levels.
+    fit_intercept : bool, default=True
+        Whether each output has an unpenalised intercept.
+    solver : Dual or Aid, default=None
+        The solver's settings; None is ``Dual()``.
+    tol : float, default=1e-4
+        Accuracy asked of the gradient, relative to its largest entry.
+    max_epochs : int, default=500
+        Epochs after which the solver stops even so.
+    dtype : {numpy.float64, numpy.float32}, default=numpy.float64
+        Precision of the solver's state.
+    random_state : int, default=0
+        Seed of the order of visits.
+
+    Returns
+    -------
+    Hypergradient
+        Value, gradient, coefficients and adjoint, with an error estimate.
+
+    Raises
+    ------
+    ValueError
+        If the data are not finite, shapes do not agree, or a class has no training row in a split.
+
+    References
+    ----------
+    R. Grazzi, M. Pontil, S. Salzo, "Convergence Properties of Stochastic Hypergradients", AISTATS 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.model_selection import StratifiedKFold
+    >>> from sklearn.preprocessing import scale
+    >>> from sksid import hypergradient
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> X = scale(X)
+    >>> result = hypergradient(X, y, StratifiedKFold(5).split(X, y), log_penalties=0.0)
+    >>> result.gradient.shape, bool(result.converged)
+    ((30,), True)
+    """
+    X = check_array(X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32])
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    if sample_weight is not None:
+        sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    classes, labels = np.unique(y, return_inverse=True)
+    if classes.size < 2:
+        raise ValueError("y has one class only. Give labels of two classes or more.")
+    splits = [(np.asarray(train), np.asarray(val)) for train, val in splits]
+    check_splits(splits, labels, classes, sample_weight)
+    log_penalties = np.broadcast_to(np.asarray(log_penalties, dtype=np.float64), (X.shape[1],))
+    if not np.isfinite(log_penalties).all():
+        raise ValueError("log_penalties must be finite.")
+    problem = make_problem(
+        X,
+        labels,
+        splits,
+        n_classes=classes.size,
+        sample_weight=sample_weight,
+        fit_intercept=fit_intercept,
+        dtype=dtype,
+        seed=random_state,
+    )
+    solver = solver or Dual()
+    state = solver.init(problem, log_penalties, seed=random_state)
+    state, estimate = solve(problem, solver, state, rtol=tol, max_epochs=max_epochs)
+    coef, intercept = solver.coefficients(problem, state)
+    adjoint, adjoint_intercept = solver.adjoint(problem, state)
+    return Hypergradient(
+        value=estimate.value,
+        gradient=estimate.log_gradient,
+        losses=estimate.losses,
+        coef=coef,
+        adjoint=adjoint,
+        intercept=intercept,
+        adjoint_intercept=adjoint_intercept,
+        error=estimate.error,
+        converged=estimate.converged,
+        n_epochs=estimate.n_epochs,
+    )
+
+
+def check_splits(splits, labels, classes, sample_weight=None):
+    """Refuse splits with which a loss would not be defined: every class in training, some weight in validation.
+
+    Raises
+    ------
+    ValueError
+        Naming the split and the remedy.
+    """
+    weights = np.ones(labels.shape[0]) if sample_weight is None else sample_weight
+    if not splits:
+        raise ValueError("cv gave no split. Use a splitter with at least one split.")
+    for k, (train, val) in enumerate(splits):
+        mass = np.bincount(labels[train], weights=weights[train], minlength=classes.size)
+        if not (mass > 0).all():
+            missing = classes[np.flatnonzero(~(mass > 0))[0]]
+            raise ValueError(
+                f"cv: split {k} has no training row (of positive weight) of class {missing!r}. Use a stratified splitter "
+                "such as StratifiedKFold, fewer splits, or drop classes with too few rows."
+            )
+        if not weights[val].sum() > 0:
+            raise ValueError(
+                f"cv: split {k} has no validation row of positive weight. Use a splitter whose test sets are not empty."
+            )

@@ -1,0 +1,6 @@
+"""Solvers of the lower level and the adjoint system behind one contract."""
+
+from sksid.solvers._base import NotFiniteError
+from sksid.solvers._dual import Dual
+
+__all__ = ["Dual", "NotFiniteError"]

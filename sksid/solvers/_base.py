@@ -1,0 +1,51 @@
+"""What every solver offers. A solver is a frozen bag of settings; all that changes is a state, handed on and returned.
+
+A state is consumed by the call that takes it: ``advance`` and ``rescale`` may reuse its arrays for the state they return.
+One *epoch* of any solver is a unit of progress for both levels at once, so that the loops above need not know which
+solver they drive.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+
+class Solver(Protocol):
+    """Solves the lower level and the adjoint system of all splits (method.md, section 2)."""
+
+    def init(self, problem, log_penalties, seed=0):
+        """A state at W = 0, V = 0."""
+
+    def advance(self, problem, state, n_epochs=1.0):
+        """Go on with both solves by so many epochs."""
+
+    def rescale(self, problem, state, log_penalties):
+        """Change the penalties, keeping what can be kept."""
+
+    def losses(self, problem, state):
+        """The validation loss of each split, (n_splits,), as far as the last epoch tells."""
+
+    def log_gradient(self, problem, state):
+        """∂F/∂log λ, (n_features,), at the state's W and V."""
+
+    def residual(self, problem, state):
+        """How far the lower level is from done: root mean square of p − e_y − β over the training rows."""
+
+    def coefficients(self, problem, state):
+        """W as (n_splits, n_outputs, n_features) and b as (n_splits, n_outputs), float64."""
+
+    def adjoint(self, problem, state):
+        """V and v in the same shapes."""
+
+
+class NotFiniteError(FloatingPointError):
+    """A solver's state has left the finite numbers."""
+
+
+def check_finite(values, solver):
+    """Raise where a solve has overflowed: the one place where this is noticed."""
+    if not np.isfinite(values).all():
+        raise NotFiniteError(
+            f"The {solver} solver met numbers that are not finite. Scale the features (StandardScaler, MaxAbsScaler, "
+            "TfidfTransformer) or start from a stronger penalty (a smaller C, a larger alpha)."
+        )

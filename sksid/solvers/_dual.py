@@ -1,0 +1,254 @@
+"""Stochastic dual coordinate ascent for the lower level, the adjoint and the validation of all splits (method.md, 3)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sksid._kernels import _dual as kernels
+from sksid.problem import TRAIN
+from sksid.solvers._base import check_finite
+
+CACHE_LINE = 64
+WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
+SUM = {name: column for column, name in enumerate(kernels.SUMS)}
+
+
+@dataclass
+class DualState:
+    """Where the dual solver stands.
+
+    Attributes
+    ----------
+    table : ndarray of shape (n_features + 1, width)
+        Row j is W_j of all lanes, V_j of all lanes, 1/λ_j, padding up to a cache line. The last row is the intercept,
+        1/μ in the place of 1/λ. A lane is one output of one split.
+    duals : ndarray of shape (n_rows, n_sides, n_lanes)
+        β (in validation rows γ), and where there is an adjoint, u.
+    imbalance : ndarray of shape (n_sides, n_lanes)
+        Σ s β and Σ s u − Σ γ s/Σs, which an unpenalised intercept drives to zero.
+    drift : float
+        The share of imbalance/μ by which the intercept's reference moves for each row visited: 1/n_rows.
+    log_penalties : ndarray of shape (n_features,)
+    random : RandomState
+        Draws the order of the blocks.
+    pending : ndarray of int64
+        The blocks of the current epoch that are still to be visited.
+    recent : tuple of (fraction of an epoch, sums)
+        What the passes of the last whole epoch summed up, newest first.
+    n_epochs : float
+        All that has been spent on this state.
+    """
+
+    table: np.ndarray
+    duals: np.ndarray
+    imbalance: np.ndarray
+    drift: float
+    log_penalties: np.ndarray
+    random: np.random.RandomState
+    pending: np.ndarray
+    recent: tuple = ()
+    n_epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Dual:
+    """The dual solver's settings.
+
+    Parameters
+    ----------
+    with_adjoint : bool, default=True
+        Whether the adjoint system is solved along. Without it, a state is half as wide: for a refit.
+    block_size : int, default=32
+        Rows that are visited in one go; the blocks come in a new random order each epoch.
+    stiffness : float, default=0.02
+        The proximal weight μ of the intercept, as a share of the lower level's own curvature along it. The intercept's
+        error falls by about this factor an epoch, as far as the rows' own convergence allows.
+    refresh : int, default=16
+        Epochs after which W and V are summed up anew from the duals, to be rid of accumulated rounding.
+    """
+
+    with_adjoint: bool = True
+    block_size: int = 32
+    stiffness: float = 0.02
+    refresh: int = 16
+
+    def init(self, problem, log_penalties, seed=0):
+        """W = 0, V = 0: all duals zero."""
+        n_sides, n_lanes = 1 + self.with_adjoint, problem.n_splits * problem.n_outputs
+        state = DualState(
+            table=_zeros_on_line((problem.n_features + 1, n_sides * n_lanes + 1), problem.dtype),
+            duals=np.zeros((problem.n_rows, n_sides, n_lanes), dtype=problem.dtype),
+            imbalance=np.zeros((n_sides, n_lanes)),
+            drift=1.0 / problem.n_rows,
+            log_penalties=np.asarray(log_penalties, dtype=np.float64),
+            random=np.random.RandomState(seed),
+            pending=np.empty(0, dtype=np.int64),
+        )
+        state.table[:-1, n_sides * n_lanes] = np.exp(-state.log_penalties)
+        sample = kernels.evaluate(problem, state, 0, min(problem.n_rows, 1024))
+        self._set_intercept_stiffness(problem, state, sample)
+        return state
+
+    def advance(self, problem, state, n_epochs=1.0):
+        """Visit ``n_epochs`` × all blocks, each epoch in a new order."""
+        n_blocks = -(-problem.n_rows // self.block_size)
+        todo = max(1, round(n_epochs * n_blocks))
+        per_call = max(1, int(n_blocks * WORK_PER_CALL / (problem.values.size * state.table.shape[1] + 1)))
+        while todo:
+            if not state.pending.size:
+                state.pending = state.random.permutation(n_blocks)
+            n = min(todo, per_call, state.pending.size)
+            blocks, state.pending = state.pending[:n].copy(), state.pending[n:]
+            sums = kernels.advance(problem, state, blocks, self.block_size)
+            check_finite(sums, "dual")
+            self._remember(problem, state, sums, n / n_blocks)
+            todo -= n
+        return state
+
+    def _remember(self, problem, state, sums, fraction):
+        before, state.n_epochs = state.n_epochs, state.n_epochs + fraction
+        recent, covered = [(fraction, sums)], fraction
+        for older in state.recent:
+            if covered >= 1.0 - 1e-9:
+                break
+            recent.append(older)
+            covered += older[0]
+        state.recent = tuple(recent)
+        self._set_intercept_stiffness(problem, state, _total(state))
+        if before // self.refresh != state.n_epochs // self.refresh:
+            self.rebuild(problem, state)
+
+    def _set_intercept_stiffness(self, problem, state, sums):
+        n_sides, n_lanes = state.imbalance.shape
+        visited = sums[:, SUM["train_weight"]]
+        curvature = sums[:, SUM["curvature"]] / np.maximum(visited, np.finfo(float).tiny)
+        total = problem.train_totals.mean() * curvature.mean()
+        state.table[-1, n_sides * n_lanes] = 1.0 / max(self.stiffness * total, 1e-10 * problem.n_rows)
+
+    def rescale(self, problem, state, log_penalties):
+        """Keep the duals: W_j and V_j go with 1/λ_j. Exact, one pass over the features."""
+        state.log_penalties = np.array(log_penalties, dtype=np.float64)
+        kernels.rescale(problem, state, np.exp(state.log_penalties))
+        return state
+
+    def rebuild(self, problem, state):
+        """Sum up W, V and the imbalance from the duals alone."""
+        state.table[:-1, : state.imbalance.size] = 0
+        state.imbalance[:] = 0
+        kernels.rebuild(problem, state, 0, problem.n_rows)
+        return state
+
+    def convert(self, problem, state):
+        """The state in the precision of ``problem``, with W and V summed up in it; its settings may lack the adjoint."""
+        n_sides = 1 + self.with_adjoint
+        table = _zeros_on_line((problem.n_features + 1, n_sides * state.imbalance.shape[1] + 1), problem.dtype)
+        lanes = n_sides * state.imbalance.shape[1]
+        table[-1, :lanes] = state.table[-1, :lanes]
+        table[-1, lanes] = state.table[-1, state.imbalance.size]
+        table[:-1, lanes] = np.exp(-state.log_penalties)
+        converted = DualState(
+            table=table,
+            duals=np.ascontiguousarray(state.duals[:, :n_sides], dtype=problem.dtype),
+            imbalance=state.imbalance[:n_sides].copy(),
+            drift=state.drift,
+            log_penalties=state.log_penalties,
+            random=state.random,
+            pending=state.pending,
+            n_epochs=state.n_epochs,
+        )
+        return self.rebuild(problem, converted)
+
+    def losses(self, problem, state):
+        """The validation loss of each split over the last epoch, less what its lower level still lacks to first order."""
+        sums = _total(state)
+        seen = np.maximum(sums[:, SUM["validation_weight"]], np.finfo(float).tiny)
+        return sums[:, SUM["validation_loss"]] / seen - self._correction(problem, sums)
+
+    def _correction(self, problem, sums):
+        share = problem.train_totals / np.maximum(sums[:, SUM["train_weight"]], np.finfo(float).tiny)
+        return sums[:, SUM["correction"]] * share
+
+    def log_gradient(self, problem, state):
+        """−λ_j/n_splits Σ ⟨W_j, V_j⟩ over the splits."""
+        return kernels.contract(problem, state) * (-np.exp(state.log_penalties) / problem.n_splits)
+
+    def residual(self, problem, state):
+        """Root mean square, over the training rows of the last epoch, of p − e_y − β before the row's update."""
+        sums = _total(state)
+        return float(np.sqrt(sums[:, SUM["lower_residual"]].sum() / max(sums[:, SUM["train_weight"]].sum(), 1e-300)))
+
+    def evaluate(self, problem, state, rows=None):
+        """The kernels' sums (n_splits, len(SUM)) at the state as it stands.
+
+        ``rows``, another problem with the same splits and outputs, has its own rows and roles: a monitor's, for instance.
+        """
+        if rows is None:
+            return self._evaluate_in_parts(problem, state)
+        n_sides, n_lanes = state.imbalance.shape
+        bare = DualState(
+            table=state.table,
+            duals=np.zeros((rows.n_rows, n_sides, n_lanes), dtype=rows.dtype),
+            imbalance=state.imbalance,
+            drift=0.0,
+            log_penalties=state.log_penalties,
+            random=state.random,
+            pending=state.pending,
+        )
+        return self._evaluate_in_parts(rows, bare)
+
+    @staticmethod
+    def _evaluate_in_parts(problem, state):
+        step = max(1, int(problem.n_rows * WORK_PER_CALL / (problem.values.size * state.table.shape[1] + 1)))
+        parts = [
+            kernels.evaluate(problem, state, start, min(start + step, problem.n_rows))
+            for start in range(0, problem.n_rows, step)
+        ]
+        sums = np.sum(parts, axis=0)
+        check_finite(sums, "dual")
+        return sums
+
+    def coefficients(self, problem, state):
+        """W (n_splits, n_outputs, n_features) and b (n_splits, n_outputs), float64."""
+        return self._side(problem, state, 0)
+
+    def adjoint(self, problem, state):
+        """V and v in the same shapes."""
+        return self._side(problem, state, 1)
+
+    @staticmethod
+    def _side(problem, state, side):
+        n_lanes = state.imbalance.shape[1]
+        lanes = state.table[:, side * n_lanes : (side + 1) * n_lanes].astype(np.float64)
+        shape = (problem.n_splits, problem.n_outputs)
+        return np.ascontiguousarray(lanes[:-1].T).reshape(*shape, -1), lanes[-1].reshape(shape)
+
+
+def _total(state):
+    return np.sum([sums for _, sums in state.recent], axis=0)
+
+
+def _zeros_on_line(shape, dtype):
+    """Zeros whose rows are whole cache lines, the first on a line's beginning; by ``empty``, so that numpy may ask for
+    huge pages.
+    """
+    item = np.dtype(dtype).itemsize
+    width = -(-shape[1] * item // CACHE_LINE) * CACHE_LINE // item
+    raw = np.empty(shape[0] * width * item + CACHE_LINE, dtype=np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    table = raw[start : start + shape[0] * width * item].view(dtype).reshape(shape[0], width)
+    table[:] = 0
+    return table
+
+
+def start_from_splits(problem, split_problem, state):
+    """Duals for one fit on all rows: the mean of each sample's β over the splits in which it was a training row.
+
+    Returns (n_rows, n_outputs), in the order of ``problem``'s rows.
+    """
+    n_samples = 1 + max(problem.order.max(), split_problem.order.max())
+    beta = state.duals[:, 0].reshape(split_problem.n_rows, split_problem.n_splits, split_problem.n_outputs)
+    trained = split_problem.roles == TRAIN
+    sums = np.zeros((n_samples, problem.n_outputs))
+    np.add.at(sums, split_problem.order, (beta * trained[:, :, None]).sum(axis=1))
+    counts = np.bincount(split_problem.order, weights=trained.sum(axis=1), minlength=n_samples)
+    return (sums / np.maximum(counts, 1)[:, None])[problem.order]
