@@ -46,16 +46,16 @@ class Estimate:
         return float(np.mean(self.losses))
 
 
-def solve(problem, solver, state, *, rtol, atol=0.0, max_epochs=100, project=None):
+def solve(problem, solver, state, *, rtol, value_tol=0.0, max_epochs=100, project=None):
     """Advance both solves until the hypergradient stands still.
 
     Parameters
     ----------
     problem, solver, state
         As in sksid.solvers; the state is at the log penalties in question.
-    rtol, atol : float
+    rtol, value_tol : float
         Stop where the estimated error of the largest entry of ``project(∂F/∂log λ)`` is at most
-        ``rtol * max|entry| + atol``.
+        ``rtol * max|entry| + value_tol * F``.
     max_epochs : float
         And stop here at the latest.
     project : callable, default=None
@@ -71,14 +71,14 @@ def solve(problem, solver, state, *, rtol, atol=0.0, max_epochs=100, project=Non
     while state.n_epochs - start < max_epochs and not converged:
         state = solver.advance(problem, state, 1.0)
         log_gradient = solver.log_gradient(problem, state)
-        gradient = project(log_gradient)
+        gradient, losses = project(log_gradient), solver.losses(problem, state)
         if before is not None:
             change = float(np.max(np.abs(gradient - before), initial=0.0))
             error = _extrapolate(change, last_change)
             last_change = change
-            converged = error <= rtol * np.max(np.abs(gradient), initial=0.0) + atol
+            allowed = rtol * np.max(np.abs(gradient), initial=0.0) + value_tol * np.mean(losses)
+            converged = error <= allowed
         before = gradient
-    losses = solver.losses(problem, state)
     return state, Estimate(losses, log_gradient, error, bool(converged), state.n_epochs - start)
 
 

@@ -26,7 +26,6 @@ enum {
     TRAIN_LOSS,        /* s_i loss, training rows (dual_evaluate only) */
     TRAIN_WEIGHT,      /* s_i, the same rows */
     GAP,               /* s_i KL(p_beta || p): the duality gap as Fenchel and Young have it (dual_evaluate only) */
-    CORRECTION,        /* s_i r_i . (p_i - e_y - beta_i): what an unfinished lower level adds to F, to first order */
     CURVATURE,         /* s_i d_i / (1 + q_i d_i), d the mean diagonal of D: how stiff the intercept is */
     LOWER_RESIDUAL,    /* s_i |p_i - e_y - beta_i|^2 */
     ADJOINT_RESIDUAL,  /* s_i |D_i r_i - u_i|^2 */
@@ -49,6 +48,7 @@ typedef struct {
 typedef struct {
     void *table;       /* (n_features + 1, width) real, beginning on a cache line */
     void *duals;       /* (n_rows, n_sides, n_lanes) real: beta (gamma in validation rows), u */
+    double *residuals; /* (n_rows, 2): the row's part in LOWER_RESIDUAL and ADJOINT_RESIDUAL when last visited */
     double *imbalance; /* (n_sides, n_lanes): sum s beta;  sum s u - sum gamma s / sum(s). Zero at the optimum */
     int64_t width;
     int n_sides;       /* 2: lower level and adjoint; 1: lower level alone */
@@ -157,9 +157,9 @@ static void dual_rebuild(const dual_problem *P, dual_state *S, int64_t start, in
     DISPATCH(rebuild, P, S, start, stop, scratch);
 }
 
-static void dual_rescale(const dual_problem *P, dual_state *S, const double *penalties)
+static void dual_rescale(const dual_problem *P, dual_state *S, const double *penalties, double shrink)
 {
-    DISPATCH(rescale, P, S, penalties);
+    DISPATCH(rescale, P, S, penalties, shrink);
 }
 
 static void dual_contract(const dual_problem *P, const dual_state *S, double *inner)

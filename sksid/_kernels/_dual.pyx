@@ -25,6 +25,7 @@ cdef extern from "_dual.h" nogil:
     ctypedef struct dual_state:
         void *table
         void *duals
+        double *residuals
         double *imbalance
         int64_t width
         int n_sides
@@ -32,12 +33,12 @@ cdef extern from "_dual.h" nogil:
     void dual_advance(const dual_problem*, dual_state*, const int64_t*, int64_t, int64_t, int64_t, void*, double*)
     void dual_evaluate(const dual_problem*, dual_state*, int64_t, int64_t, void*, double*)
     void dual_rebuild(const dual_problem*, dual_state*, int64_t, int64_t, void*)
-    void dual_rescale(const dual_problem*, dual_state*, const double*)
+    void dual_rescale(const dual_problem*, dual_state*, const double*, double)
     void dual_contract(const dual_problem*, const dual_state*, double*)
 
 SUMS = (
     "validation_loss", "validation_weight", "train_loss", "train_weight",
-    "gap", "correction", "curvature", "lower_residual", "adjoint_residual",
+    "gap", "curvature", "lower_residual", "adjoint_residual",
 )
 
 
@@ -65,6 +66,7 @@ cdef int bind(rows, state, dual_problem *problem, dual_state *bound) except -1:
     problem.real_size = real.itemsize
     bound.table = address(state.table, real)
     bound.duals = address(state.duals, real)
+    bound.residuals = <double *>address(state.residuals, "float64")
     bound.imbalance = <double *>address(state.imbalance, "float64")
     bound.width = state.table.shape[1]
     bound.n_sides = state.duals.shape[1]
@@ -115,14 +117,14 @@ def rebuild(rows, state, int64_t start, int64_t stop):
         dual_rebuild(&problem, &bound, start, stop, room)
 
 
-def rescale(rows, state, penalties):
-    """Set the penalties (n_features,): the duals stay, W and V follow."""
+def rescale(rows, state, penalties, double shrink):
+    """Set the penalties (n_features,); W and V follow them, and the duals' factor ``shrink``."""
     cdef dual_problem problem
     cdef dual_state bound
     bind(rows, state, &problem, &bound)
     cdef const double *new = <const double *>address(penalties, "float64")
     with nogil:
-        dual_rescale(&problem, &bound, new)
+        dual_rescale(&problem, &bound, new, shrink)
 
 
 def contract(rows, state):

@@ -384,7 +384,6 @@ static inline void NAME(sum_logistic)(const NAME(row) *R, int split, REAL a, REA
     sums += split * N_SUMS;
     sums[TRAIN_WEIGHT] += train;
     sums[CURVATURE] += train * curvature / (1 + train * R->q0 * curvature);
-    sums[CORRECTION] += train * r * lower;
     sums[LOWER_RESIDUAL] += train * lower * lower;
     sums[ADJOINT_RESIDUAL] += train * adjoint * adjoint;
     if (val > 0) {
@@ -464,7 +463,6 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
         sums[CURVATURE] += train * curvature / (1 + q * curvature);
         for (int k = 0; k < n; k++)
             next[k] -= beta[k];
-        sums[CORRECTION] += train * NAME(dot)(r, next, n);
         sums[LOWER_RESIDUAL] += train * NAME(dot)(next, next, n);
         NAME(apply_curvature)(p, r, n, next);
         for (int k = 0; k < n; k++)
@@ -520,6 +518,15 @@ static inline void NAME(update_row)(const dual_problem *P, dual_state *S, NAME(r
 
 /* ---- passes over the rows ------------------------------------------------------------------------------------- */
 
+/* Adds sign times what the splits have so far of both residuals to a row's record. */
+static inline void NAME(note_residuals)(const dual_problem *P, const double *sums, double sign, double *record)
+{
+    for (int k = 0; k < P->n_splits; k++, sums += N_SUMS) {
+        record[0] += sign * sums[LOWER_RESIDUAL];
+        record[1] += sign * sums[ADJOINT_RESIDUAL];
+    }
+}
+
 /* Visit the blocks in the order given: lower level, adjoint and validation of all splits at once. */
 static void NAME(advance)(const dual_problem *P, dual_state *S, const int64_t *blocks, int64_t n_blocks,
                           int64_t block_size, int64_t n_rows, void *scratch, double *sums)
@@ -536,7 +543,11 @@ static void NAME(advance)(const dual_problem *P, dual_state *S, const int64_t *b
             else if (b + 1 < n_blocks)
                 NAME(prefetch_row)(P, S, blocks[b + 1] * block_size);
             NAME(read_row)(P, S, i, &R);
+            double *record = S->residuals + 2 * i;
+            record[0] = record[1] = 0;
+            NAME(note_residuals)(P, sums, -1, record);
             NAME(update_row)(P, S, &R, 1, sums);
+            NAME(note_residuals)(P, sums, 1, record);
             NAME(apply_row)(P, S, &R);
         }
         if (P->fit_intercept)
@@ -578,15 +589,13 @@ static void NAME(rebuild)(const dual_problem *P, dual_state *S, int64_t start, i
     }
 }
 
-/* New penalties: the duals stay, W_j and V_j go with 1/lambda_j. */
-static void NAME(rescale)(const dual_problem *P, dual_state *S, const double *penalties)
+/* New penalties, and all duals multiplied by shrink: W_j and V_j go with shrink/lambda_j. */
+static void NAME(rescale)(const dual_problem *P, dual_state *S, const double *penalties, double shrink)
 {
     const int used = S->n_sides * P->n_splits * P->n_outputs;
     for (int64_t j = 0; j < P->n_features; j++) {
         REAL *row = (REAL *)S->table + j * S->width;
-        const REAL inverse = (REAL)(1.0 / penalties[j]), ratio = inverse / row[used];
-        if (inverse == row[used])
-            continue;
+        const REAL inverse = (REAL)(1.0 / penalties[j]), ratio = (REAL)shrink * (inverse / row[used]);
         for (int l = 0; l < used; l++)
             row[l] *= ratio;
         row[used] = inverse;

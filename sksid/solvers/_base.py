@@ -25,6 +25,9 @@ class Solver(Protocol):
     def losses(self, problem, state):
         """The validation loss of each split, (n_splits,), as far as the last epoch tells."""
 
+    def losses_on(self, problem, state, rows):
+        """The mean loss, (n_splits,), of each split's model on the validation rows of another Problem."""
+
     def log_gradient(self, problem, state):
         """∂F/∂log λ, (n_features,), at the state's W and V."""
 

@@ -1,6 +1,6 @@
 """Stochastic dual coordinate ascent for the lower level, the adjoint and the validation of all splits (method.md, 3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,8 @@ class DualState:
         1/μ in the place of 1/λ. A lane is one output of one split.
     duals : ndarray of shape (n_rows, n_sides, n_lanes)
         β (in validation rows γ), and where there is an adjoint, u.
+    residuals : ndarray of shape (n_rows, 2)
+        Each row's part in the residuals of the lower level and of the adjoint when it was last visited.
     imbalance : ndarray of shape (n_sides, n_lanes)
         Σ s β and Σ s u − Σ γ s/Σs, which an unpenalised intercept drives to zero.
     drift : float
@@ -41,6 +43,7 @@ class DualState:
 
     table: np.ndarray
     duals: np.ndarray
+    residuals: np.ndarray
     imbalance: np.ndarray
     drift: float
     log_penalties: np.ndarray
@@ -65,12 +68,21 @@ class Dual:
         error falls by about this factor an epoch, as far as the rows' own convergence allows.
     refresh : int, default=16
         Epochs after which W and V are summed up anew from the duals, to be rid of accumulated rounding.
+    hardest : float, default=0.01
+        Share of the rows that may be revisited between epochs, where they hold most of the residual.
+    revisits : int, default=100
+        How often each of them is, at most.
+    warm : float, default=0.7
+        How the duals follow falling penalties: 0 keeps the duals, 1 keeps W.
     """
 
     with_adjoint: bool = True
     block_size: int = 32
     stiffness: float = 0.02
     refresh: int = 16
+    hardest: float = 0.01
+    revisits: int = 100
+    warm: float = 0.7
 
     def init(self, problem, log_penalties, seed=0):
         """W = 0, V = 0: all duals zero."""
@@ -78,6 +90,7 @@ class Dual:
         state = DualState(
             table=_zeros_on_line((problem.n_features + 1, n_sides * n_lanes + 1), problem.dtype),
             duals=np.zeros((problem.n_rows, n_sides, n_lanes), dtype=problem.dtype),
+            residuals=np.zeros((problem.n_rows, 2)),
             imbalance=np.zeros((n_sides, n_lanes)),
             drift=1.0 / problem.n_rows,
             log_penalties=np.asarray(log_penalties, dtype=np.float64),
@@ -103,7 +116,25 @@ class Dual:
             check_finite(sums, "dual")
             self._remember(problem, state, sums, n / n_blocks)
             todo -= n
+            if not state.pending.size:
+                self._revisit(problem, state)
         return state
+
+    def _revisit(self, problem, state):
+        """Between epochs: many more visits to the few rows that hold most of either residual, if few do.
+
+        Where penalties are weak, the residual of a whole data set comes to sit in a handful of rows in conflict (near
+        duplicates of different classes) that need thousands of visits; that costs a fraction of an epoch.
+        """
+        cap = max(2, int(self.hardest * problem.n_rows))
+        chosen = [_holders_of(residual, 0.9, cap) for residual in state.residuals.T]
+        rows = np.unique(np.concatenate(chosen))
+        if not rows.size or self.revisits == 0:
+            return
+        rounds = min(self.revisits, int(0.5 * problem.n_rows / rows.size))
+        visits = np.concatenate([state.random.permutation(rows) for _ in range(rounds)])
+        check_finite(kernels.advance(problem, state, visits, 1), "dual")
+        state.n_epochs += visits.size / problem.n_rows
 
     def _remember(self, problem, state, sums, fraction):
         before, state.n_epochs = state.n_epochs, state.n_epochs + fraction
@@ -126,9 +157,18 @@ class Dual:
         state.table[-1, n_sides * n_lanes] = 1.0 / max(self.stiffness * total, 1e-10 * problem.n_rows)
 
     def rescale(self, problem, state, log_penalties):
-        """Keep the duals: W_j and V_j go with 1/λ_j. Exact, one pass over the features."""
+        """New penalties: W_j and V_j go with (1/λ_j) times what the duals are multiplied by.
+
+        Duals that are merely kept make W jump with 1/λ, to a start worse than W = 0 where penalties fall by a decade: the
+        residuals of a weaker penalty are smaller. So they shrink with the geometric mean of the penalties, to the power
+        ``warm``; being convex combinations of β and 0, they stay feasible. Where penalties rise, duals are kept.
+        """
+        change = np.mean(np.asarray(log_penalties) - state.log_penalties)
+        shrink = float(np.exp(min(0.0, self.warm * change)))
         state.log_penalties = np.array(log_penalties, dtype=np.float64)
-        kernels.rescale(problem, state, np.exp(state.log_penalties))
+        state.duals *= shrink
+        state.imbalance *= shrink
+        kernels.rescale(problem, state, np.exp(state.log_penalties), shrink)
         return state
 
     def rebuild(self, problem, state):
@@ -149,6 +189,7 @@ class Dual:
         converted = DualState(
             table=table,
             duals=np.ascontiguousarray(state.duals[:, :n_sides], dtype=problem.dtype),
+            residuals=state.residuals,
             imbalance=state.imbalance[:n_sides].copy(),
             drift=state.drift,
             log_penalties=state.log_penalties,
@@ -159,14 +200,9 @@ class Dual:
         return self.rebuild(problem, converted)
 
     def losses(self, problem, state):
-        """The validation loss of each split over the last epoch, less what its lower level still lacks to first order."""
+        """The validation loss of each split, every row's taken when it was visited in the last epoch."""
         sums = _total(state)
-        seen = np.maximum(sums[:, SUM["validation_weight"]], np.finfo(float).tiny)
-        return sums[:, SUM["validation_loss"]] / seen - self._correction(problem, sums)
-
-    def _correction(self, problem, sums):
-        share = problem.train_totals / np.maximum(sums[:, SUM["train_weight"]], np.finfo(float).tiny)
-        return sums[:, SUM["correction"]] * share
+        return sums[:, SUM["validation_loss"]] / np.maximum(sums[:, SUM["validation_weight"]], np.finfo(float).tiny)
 
     def log_gradient(self, problem, state):
         """−λ_j/n_splits Σ ⟨W_j, V_j⟩ over the splits."""
@@ -177,24 +213,15 @@ class Dual:
         sums = _total(state)
         return float(np.sqrt(sums[:, SUM["lower_residual"]].sum() / max(sums[:, SUM["train_weight"]].sum(), 1e-300)))
 
-    def evaluate(self, problem, state, rows=None):
-        """The kernels' sums (n_splits, len(SUM)) at the state as it stands.
-
-        ``rows``, another problem with the same splits and outputs, has its own rows and roles: a monitor's, for instance.
-        """
-        if rows is None:
-            return self._evaluate_in_parts(problem, state)
+    def losses_on(self, problem, state, rows):
+        """The weighted mean loss of each split's model on other rows, a Problem of their own with one validation role."""
         n_sides, n_lanes = state.imbalance.shape
-        bare = DualState(
-            table=state.table,
-            duals=np.zeros((rows.n_rows, n_sides, n_lanes), dtype=rows.dtype),
-            imbalance=state.imbalance,
-            drift=0.0,
-            log_penalties=state.log_penalties,
-            random=state.random,
-            pending=state.pending,
-        )
-        return self._evaluate_in_parts(rows, bare)
+        bare = replace(state, duals=np.zeros((rows.n_rows, n_sides, n_lanes), dtype=rows.dtype), recent=())
+        return self._evaluate_in_parts(rows, bare)[:, SUM["validation_loss"]]
+
+    def evaluate(self, problem, state):
+        """The kernels' sums (n_splits, len(SUM)) over all rows at the state as it stands: losses, gap, residuals."""
+        return self._evaluate_in_parts(problem, state)
 
     @staticmethod
     def _evaluate_in_parts(problem, state):
@@ -221,6 +248,16 @@ class Dual:
         lanes = state.table[:, side * n_lanes : (side + 1) * n_lanes].astype(np.float64)
         shape = (problem.n_splits, problem.n_outputs)
         return np.ascontiguousarray(lanes[:-1].T).reshape(*shape, -1), lanes[-1].reshape(shape)
+
+
+def _holders_of(residual, mass, cap):
+    """The rows that together hold this share of the residual; none if they are more than ``cap`` and hold little."""
+    top = np.argpartition(residual, -cap)[-cap:] if cap < residual.size else np.arange(residual.size)
+    top = top[np.argsort(-residual[top], kind="stable")]
+    held, total = np.cumsum(residual[top]), residual.sum()
+    if not total > 0 or held[-1] < 0.5 * total:
+        return top[:0]
+    return top[: 1 + np.searchsorted(held, mass * total)]
 
 
 def _total(state):

@@ -1,0 +1,403 @@
+"""The outer descent: optimisers on θ, limited in log λ, with their stopping rules and their history (method.md, section 5).
+
+Few hyperparameters are driven by converged hypergradients and a quasi-Newton model; many by half an epoch between steps, and
+then it is the monitor, rows kept out of every split, that says which step to keep. ``climb`` goes from the shared penalty to
+the structure that is asked for, and keeps the higher rung only if it is better.
+"""
+
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sksid.sid import solve
+from sksid.structures import Structure, shared
+
+LOG_PENALTY_RANGE = (-18.0, 18.0)
+FEW = 5  # up to so many hyperparameters converged hypergradients and a quasi-Newton model are worth their price
+
+
+@dataclass(frozen=True)
+class Step:
+    """One outer step, as the history keeps it.
+
+    Attributes
+    ----------
+    structure : str
+        Name of the rung.
+    theta : ndarray of shape (n_params,)
+    log_penalties : ndarray of shape (n_features,)
+    losses : ndarray of shape (n_splits,)
+        Validation losses.
+    monitor : ndarray of shape (n_splits,), or None
+        Losses of the splits' models on the rows kept out of all splits.
+    gradient : ndarray of shape (n_params,)
+        ∂F/∂θ.
+    n_epochs : float
+        Spent on this step.
+    seconds : float
+    """
+
+    structure: str
+    theta: np.ndarray
+    log_penalties: np.ndarray
+    losses: np.ndarray
+    monitor: np.ndarray | None
+    gradient: np.ndarray
+    n_epochs: float
+    seconds: float
+
+    @property
+    def value(self):
+        """The mean validation loss."""
+        return float(np.mean(self.losses))
+
+    @property
+    def criterion(self):
+        """What chooses between steps: the monitor's mean loss, or the validation loss where there is no monitor."""
+        return self.value if self.monitor is None else float(np.mean(self.monitor))
+
+
+@dataclass(frozen=True)
+class Bilevel:
+    """The problem that is descended on: rows, solver, and the monitor's rows (a Problem of its own, or None)."""
+
+    problem: object
+    solver: object
+    monitor: object = None
+
+    def monitor_losses(self, state):
+        """Mean loss of each split's model on the monitor, (n_splits,), or None."""
+        if self.monitor is None:
+            return None
+        return self.solver.losses_on(self.problem, state, self.monitor)
+
+
+# ---- optimisers: init(n_params) -> memory;  update(memory, theta, gradient) -> step, memory ----------------------------
+
+
+@dataclass(frozen=True)
+class Secant:
+    """One hyperparameter: the root of F′, by steps of growing length until it is bracketed, then by safeguarded secants.
+
+    Parameters
+    ----------
+    first : float, default=1.0
+        Length of the first step in θ.
+    longest : float, default=2.5
+        Longest step while there is no bracket.
+    """
+
+    first: float = 1.0
+    longest: float = 2.5
+
+    def init(self, n_params):
+        """No point yet: (left end, right end, last point, last step), each point a pair (θ, F′)."""
+        return None, None, None, None
+
+    def update(self, memory, theta, gradient):
+        """The next step, given F′ at θ."""
+        left, right, last, last_step = memory
+        here = (float(theta[0]), float(gradient[0]))
+        if here[1] < 0:
+            left = here
+        else:
+            right = here
+        if left is not None and right is not None:
+            step = self._inside(left, right, here, last)
+        else:
+            step = self._outwards(here, last, last_step)
+        return np.array([step]), (left, right, here, step)
+
+    def _outwards(self, here, last, last_step):
+        direction = -np.sign(here[1])
+        reach = self.first if last_step is None else min(self.longest, 2.0 * abs(last_step))
+        if last is not None and here[0] != last[0]:
+            slope = (here[1] - last[1]) / (here[0] - last[0])
+            if slope > 0:
+                reach = min(reach, 1.5 * abs(here[1]) / slope)
+        return direction * reach
+
+    @staticmethod
+    def _inside(left, right, here, last):
+        width = right[0] - left[0]
+        target = left[0] - left[1] * width / (right[1] - left[1])
+        if last is not None and here[0] != last[0]:
+            slope = (here[1] - last[1]) / (here[0] - last[0])
+            newton = here[0] - here[1] / slope if slope > 0 else np.inf
+            if left[0] < newton < right[0]:
+                target = newton
+        margin = 0.05 * width
+        return float(np.clip(target, left[0] + margin, right[0] - margin)) - here[0]
+
+
+@dataclass(frozen=True)
+class QuasiNewton:
+    """A few hyperparameters: BFGS on the inverse Hessian, with a step limited by the caller.
+
+    Parameters
+    ----------
+    first : float, default=1.0
+        Length of the first step.
+    """
+
+    first: float = 1.0
+
+    def init(self, n_params):
+        """No point yet: (θ, gradient, inverse Hessian)."""
+        return None, None, None
+
+    def update(self, memory, theta, gradient):
+        """The next step, given the gradient at θ."""
+        before, gradient_before, inverse = memory
+        if before is None:
+            inverse = np.eye(theta.size) * self.first / max(np.linalg.norm(gradient), np.finfo(float).tiny)
+        else:
+            inverse = _bfgs(inverse, theta - before, gradient - gradient_before)
+        return -inverse @ gradient, (theta.copy(), gradient.copy(), inverse)
+
+
+def _bfgs(inverse, step, change):
+    """The BFGS update; left alone where the curvature along the step is not positive."""
+    curvature = step @ change
+    if curvature <= 1e-10 * np.linalg.norm(step) * np.linalg.norm(change):
+        return inverse
+    if np.allclose(inverse, np.eye(step.size) * inverse[0, 0]):
+        inverse = np.eye(step.size) * curvature / (change @ change)
+    left = np.eye(step.size) - np.outer(step, change) / curvature
+    return left @ inverse @ left.T + np.outer(step, step) / curvature
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Many hyperparameters: a normalised gradient with momentum.
+
+    The step is rate · m / (√v + mean|m|), with running means m of the gradient and v of its square, so that a
+    hyperparameter without signal does not drift.
+    """
+
+    rate: float = 0.15
+    first_moment: float = 0.8
+    second_moment: float = 0.95
+
+    def init(self, n_params):
+        """The running means (m, v) and the number of updates."""
+        return np.zeros(n_params), np.zeros(n_params), 0
+
+    def update(self, memory, theta, gradient):
+        """The next step, given the gradient at θ."""
+        m, v, count = memory
+        m = self.first_moment * m + (1 - self.first_moment) * gradient
+        v = self.second_moment * v + (1 - self.second_moment) * gradient**2
+        count += 1
+        mean = m / (1 - self.first_moment**count)
+        root = np.sqrt(v / (1 - self.second_moment**count))
+        scale = root + np.mean(np.abs(mean))
+        step = -self.rate * np.divide(mean, scale, out=np.zeros_like(mean), where=scale > 0)
+        return step, (m, v, count)
+
+
+# ---- the descent on one structure -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Settings of the descent on one structure.
+
+    Parameters
+    ----------
+    max_iter : int, default=100
+        Outer steps at most.
+    tol : float, default=1e-4
+        Stop where the model expects less than this relative decrease of F (few hyperparameters).
+    n_iter_no_change : int, default=10
+        Patience: outer steps without a better criterion (many hyperparameters).
+    inner_tol : float, default=0.1
+        Relative accuracy of the hypergradients of a quasi-Newton step.
+    max_change : float, default=2.5
+        Largest change of any log λ_j in one step; a fifth of it for many hyperparameters.
+    max_epochs : int, default=100
+        Epochs of the solver for one hypergradient.
+    """
+
+    max_iter: int = 100
+    tol: float = 1e-4
+    n_iter_no_change: int = 10
+    inner_tol: float = 0.1
+    max_change: float = 2.5
+    max_epochs: int = 100
+
+    def run(self, bilevel, state, structure, log_penalties, on_step):
+        """Descend from ``log_penalties``; ``on_step(Step) -> bool`` is told of every step and may stop it.
+
+        Returns the state, where it stands now, and the steps.
+        """
+        run = self._run_few if structure.n_params <= FEW else self._run_many
+        return run(bilevel, state, structure, log_penalties, on_step)
+
+    def _run_few(self, bilevel, state, structure, log_penalties, on_step):
+        optimiser = Secant() if structure.n_params == 1 else QuasiNewton()
+        memory, steps = optimiser.init(structure.n_params), []
+        theta, offset = structure.start(log_penalties)
+        while True:
+            begin = time.perf_counter()
+            here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
+            state = bilevel.solver.rescale(bilevel.problem, state, here)
+            state, estimate = self._solve(bilevel, state, structure, self.inner_tol)
+            gradient = structure.pull_back(estimate.log_gradient)
+            step, next_memory = optimiser.update(memory, theta, gradient)
+            if self._is_done(step, gradient, estimate.value):
+                # the state may lag behind, and then read a gradient of zero: look again, more closely
+                state, estimate = self._solve(bilevel, state, structure, 0.1 * self.inner_tol)
+                gradient = structure.pull_back(estimate.log_gradient)
+                step, next_memory = optimiser.update(memory, theta, gradient)
+            memory = next_memory
+            monitor = bilevel.monitor_losses(state)
+            seconds = time.perf_counter() - begin
+            steps.append(
+                Step(structure.name, theta, here, estimate.losses, monitor, gradient, estimate.n_epochs, seconds)
+            )
+            done = self._is_done(step, gradient, estimate.value) or len(steps) >= self.max_iter
+            if on_step(steps[-1]) or done:
+                return state, steps
+            limited = self._limit(structure, step, here, self.max_change)
+            if not np.any(limited):
+                return state, steps
+            theta = theta + limited
+
+    def _solve(self, bilevel, state, structure, rtol):
+        return solve(
+            bilevel.problem,
+            bilevel.solver,
+            state,
+            rtol=rtol,
+            value_tol=0.1 * self.tol,
+            max_epochs=self.max_epochs,
+            project=structure.pull_back,
+        )
+
+    def _is_done(self, step, gradient, value):
+        """Whether the model expects no more than a relative decrease of ``tol``, or no descent at all."""
+        return 0.5 * abs(gradient @ step) <= self.tol * max(value, 1e-2)
+
+    def _run_many(self, bilevel, state, structure, log_penalties, on_step):
+        optimiser = Momentum()
+        memory, steps = optimiser.init(structure.n_params), []
+        theta, offset = structure.start(log_penalties)
+        best, since_best = np.inf, 0
+        while True:
+            begin, spent = time.perf_counter(), state.n_epochs
+            here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
+            state = bilevel.solver.rescale(bilevel.problem, state, here)
+            state = bilevel.solver.advance(bilevel.problem, state, 0.5)
+            gradient = structure.pull_back(bilevel.solver.log_gradient(bilevel.problem, state))
+            losses, monitor = bilevel.solver.losses(bilevel.problem, state), bilevel.monitor_losses(state)
+            epochs, seconds = state.n_epochs - spent, time.perf_counter() - begin
+            steps.append(Step(structure.name, theta, here, losses, monitor, gradient, epochs, seconds))
+            improved = steps[-1].criterion < best * (1 - 0.1 * self.tol)
+            best, since_best = (steps[-1].criterion, 0) if improved else (best, since_best + 1)
+            stopped = on_step(steps[-1])
+            if stopped or since_best >= self.n_iter_no_change or len(steps) >= self.max_iter:
+                return state, steps
+            step, memory = optimiser.update(memory, theta, gradient)
+            theta = theta + self._limit(structure, step, here, 0.2 * self.max_change)
+
+    @staticmethod
+    def _limit(structure, step, here, max_change):
+        """The step, shortened so that no log λ_j moves further than ``max_change``, nor all of them out of range."""
+        change = structure.change(step)
+        longest = np.max(np.abs(change), initial=0.0)
+        outward = np.all((here + change < LOG_PENALTY_RANGE[0]) & (here <= LOG_PENALTY_RANGE[0])) or np.all(
+            (here + change > LOG_PENALTY_RANGE[1]) & (here >= LOG_PENALTY_RANGE[1])
+        )
+        if outward or not np.isfinite(longest):
+            return np.zeros_like(step)
+        return step * min(1.0, max_change / longest) if longest > 0 else step
+
+
+# ---- the ladder -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Where the ladder has led.
+
+    Attributes
+    ----------
+    state
+        The solver's state at the best step, solved to the accuracy of a quasi-Newton step.
+    structure : Structure
+        The best step's rung.
+    steps : list of Step
+        The history of all rungs.
+    best : int
+        The best step.
+    """
+
+    state: object
+    structure: Structure
+    steps: list = field(default_factory=list)
+    best: int = 0
+
+
+def climb(bilevel, state, rungs, descent, on_step):
+    """Descend on each rung in turn, from the best step of the one below; keep a rung only if its criterion is better.
+
+    At the end of a rung its best step is solved once more, to convergence, and recorded as the rung's last step: what a
+    lagging state has promised must hold.
+
+    Parameters
+    ----------
+    bilevel : Bilevel
+    state
+        The solver's state at the log penalties to start from.
+    rungs : list of Structure
+        From the coarsest to the one that was asked for.
+    descent : Descent
+    on_step : callable
+        Told of every Step; true stops the search.
+    """
+    steps, best, stopped = [], None, False
+
+    def told(step):
+        nonlocal stopped
+        stopped = bool(on_step(step)) or stopped
+        return stopped
+
+    for structure in rungs:
+        start = state.log_penalties if best is None else steps[best].log_penalties
+        state, own = descent.run(bilevel, state, structure, start, told)
+        chosen = min(range(len(own)), key=lambda i: own[i].criterion)
+        if structure.n_params > FEW:
+            state, confirmed = _confirm(bilevel, state, structure, own[chosen], descent)
+            own.append(confirmed)
+            chosen = len(own) - 1
+        chosen += len(steps)
+        steps.extend(own)
+        if best is None or steps[chosen].criterion < steps[best].criterion:
+            best, kept = chosen, structure
+        if stopped:
+            break
+    state = bilevel.solver.rescale(bilevel.problem, state, steps[best].log_penalties)
+    return Climb(state, kept, steps, best)
+
+
+def _confirm(bilevel, state, structure, step, descent):
+    begin = time.perf_counter()
+    state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
+    state, estimate = descent._solve(bilevel, state, structure, descent.inner_tol)
+    return state, replace(
+        step,
+        losses=estimate.losses,
+        monitor=bilevel.monitor_losses(state),
+        gradient=structure.pull_back(estimate.log_gradient),
+        n_epochs=estimate.n_epochs,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def ladder(structure, X_structure=None):
+    """The rungs that lead to a structure: the shared penalty, then (where it is given) ``X_structure``, then itself."""
+    below = [] if structure.name == "shared" else [shared(structure.n_features)]
+    between = [X_structure] if X_structure is not None and structure.n_params > FEW else []
+    return [*below, *between, structure]

@@ -1,0 +1,279 @@
+"""Approximate implicit differentiation, deterministic: Newton for the lower level, then the adjoint system.
+
+Where the Hessian is small both are solved directly, by Cholesky; elsewhere by conjugate gradient with a diagonal
+preconditioner (HOAG: Pedregosa, ICML 2016). One epoch is one Newton step and one solve of the adjoint system in every split.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse.linalg import LinearOperator, cg
+from scipy.special import softmax
+from threadpoolctl import threadpool_limits
+
+from sksid.problem import TRAIN, VALIDATION
+from sksid.solvers._base import check_finite
+
+MAX_HALVINGS = 40
+SUFFICIENT_DECREASE = 1e-4
+
+
+@dataclass
+class AidState:
+    """Where the deterministic solver stands.
+
+    ``coef`` and ``adjoint`` are (n_splits, n_features + 1, n_outputs): the last row is the intercept, zero without one.
+    """
+
+    coef: np.ndarray
+    adjoint: np.ndarray
+    losses: np.ndarray
+    residuals: np.ndarray
+    log_penalties: np.ndarray
+    n_epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Aid:
+    """The deterministic solver's settings.
+
+    Parameters
+    ----------
+    with_adjoint : bool, default=True
+        Whether the adjoint system is solved along; not for a refit.
+    max_direct : int, default=400
+        Unknowns (n_features + 1) × n_outputs up to which Hessians are formed and factorised.
+    cg_tol : float, default=1e-2
+        Where they are not: the factor by which each epoch's conjugate gradient reduces its residual at least.
+    cg_max_iter : int, default=500
+        And its longest run.
+    """
+
+    with_adjoint: bool = True
+    max_direct: int = 400
+    cg_tol: float = 1e-2
+    cg_max_iter: int = 500
+
+    def init(self, problem, log_penalties, seed=0):
+        """W = 0, V = 0. Nothing is random: ``seed`` has no effect."""
+        shape = (problem.n_splits, problem.n_features + 1, problem.n_outputs)
+        return AidState(
+            coef=np.zeros(shape),
+            adjoint=np.zeros(shape),
+            losses=np.full(problem.n_splits, np.nan),
+            residuals=np.full(problem.n_splits, np.inf),
+            log_penalties=np.array(log_penalties, dtype=np.float64),
+        )
+
+    def advance(self, problem, state, n_epochs=1.0):
+        """So many Newton steps, a fraction counting as a whole one, each followed by the adjoint's solve."""
+        with threadpool_limits(limits=1, user_api="blas"):
+            for _ in range(int(np.ceil(n_epochs))):
+                for split in range(problem.n_splits):
+                    self._advance_split(problem, state, split)
+                state.n_epochs += 1.0
+        check_finite(state.coef, "aid")
+        check_finite(state.adjoint, "aid")
+        return state
+
+    def _advance_split(self, problem, state, split):
+        level = _level(problem, state.log_penalties, split, TRAIN)
+        W, scale = state.coef[split], 1.0 / max(level.weights.sum(), np.finfo(float).tiny)
+        point = level.at(W)
+        step = -self._solve(level, point, level.gradient(point, W), np.zeros_like(W))
+        W = level.line_search(point, W, step)
+        point = level.at(W)
+        state.coef[split] = W
+        state.residuals[split] = np.abs(level.gradient(point, W)).max(initial=0.0) * scale
+        if self.with_adjoint:
+            upper = _level(problem, np.full(problem.n_features, -np.inf), split, VALIDATION)
+            seen = upper.at(W)
+            state.losses[split] = upper.weights @ seen.losses
+            state.adjoint[split] = self._solve(level, point, upper.gradient(seen, W), state.adjoint[split])
+
+    def _solve(self, level, point, right, start):
+        """H x = right, from ``start`` where it is iterative."""
+        if right.size <= self.max_direct:
+            return level.solve_directly(point, right)
+        residual = right - level.hessian_product(point, start)
+        preconditioner = level.hessian_diagonal(point)
+        product = LinearOperator(
+            (right.size, right.size),
+            matvec=lambda x: level.hessian_product(point, x.reshape(right.shape)).ravel(),
+            dtype=np.float64,
+        )
+        inverse = LinearOperator(product.shape, matvec=lambda x: x.ravel() / preconditioner.ravel(), dtype=np.float64)
+        x, _ = cg(product, residual.ravel(), rtol=self.cg_tol, atol=0.0, maxiter=self.cg_max_iter, M=inverse)
+        return start + x.reshape(right.shape)
+
+    def rescale(self, problem, state, log_penalties):
+        """Keep W and V as the next start."""
+        state.log_penalties = np.array(log_penalties, dtype=np.float64)
+        return state
+
+    def losses(self, problem, state):
+        """The validation loss of each split at W."""
+        return state.losses
+
+    def losses_on(self, problem, state, rows):
+        """The weighted mean loss of each split's model on other rows, a Problem of their own with one validation role."""
+        levels = [_level(rows, state.log_penalties, k, VALIDATION) for k in range(rows.n_splits)]
+        return np.array([level.weights @ level.at(state.coef[k]).losses for k, level in enumerate(levels)])
+
+    def log_gradient(self, problem, state):
+        """−λ_j/n_splits Σ ⟨W_j, V_j⟩ over the splits."""
+        inner = np.einsum("kjc,kjc->j", state.coef[:, :-1], state.adjoint[:, :-1])
+        return -np.exp(state.log_penalties) / problem.n_splits * inner
+
+    def residual(self, problem, state):
+        """The largest entry of the lower levels' gradients, per unit of weight."""
+        return float(state.residuals.max())
+
+    def coefficients(self, problem, state):
+        """W (n_splits, n_outputs, n_features) and b (n_splits, n_outputs)."""
+        return _split_intercept(state.coef)
+
+    def adjoint(self, problem, state):
+        """V and v in the same shapes."""
+        return _split_intercept(state.adjoint)
+
+
+def _split_intercept(stacked):
+    return np.ascontiguousarray(stacked[:, :-1].transpose(0, 2, 1)), stacked[:, -1].copy()
+
+
+def _level(problem, log_penalties, split, role):
+    rows = np.flatnonzero(problem.roles[:, split] == role)
+    weights = problem.train_weights(split) if role == TRAIN else problem.val_weights(split)
+    return _Level(
+        X=problem.matrix[rows].astype(np.float64, copy=False),
+        labels=problem.labels[rows],
+        weights=weights[rows].astype(np.float64),
+        penalties=np.append(np.exp(log_penalties), 0.0)[:, None],
+        n_outputs=problem.n_outputs,
+        fit_intercept=problem.fit_intercept,
+    )
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The loss at one W: outputs, probabilities, and the loss of every row."""
+
+    outputs: np.ndarray
+    probabilities: np.ndarray
+    losses: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Σ s_i ℓ(y_i, x_iᵀW + b) + ½ Σ λ_j ‖W_j‖² over some rows; W is (n_features + 1, n_outputs), b its last row."""
+
+    X: object
+    labels: np.ndarray
+    weights: np.ndarray
+    penalties: np.ndarray
+    n_outputs: int
+    fit_intercept: bool
+    targets: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        if self.n_outputs == 1:
+            targets = self.labels[:, None].astype(np.float64)
+        else:
+            targets = np.eye(self.n_outputs)[self.labels]
+        object.__setattr__(self, "targets", targets)
+
+    def outputs(self, W):
+        return self.X @ W[:-1] + W[-1]
+
+    def at(self, W):
+        return self._point(self.outputs(W))
+
+    def _point(self, Z):
+        if self.n_outputs == 1:
+            probabilities = 1.0 / (1.0 + np.exp(-np.clip(Z, -700, 700)))
+            losses = np.logaddexp(0.0, Z[:, 0]) - self.targets[:, 0] * Z[:, 0]
+        else:
+            probabilities = softmax(Z, axis=1)
+            top = Z.max(axis=1, keepdims=True)
+            losses = (top[:, 0] - (self.targets * Z).sum(axis=1)) + np.log(np.exp(Z - top).sum(axis=1))
+        return _Point(Z, probabilities, losses)
+
+    def pull(self, R):
+        """Xᵀ R, the intercept's row below."""
+        last = R.sum(axis=0) if self.fit_intercept else np.zeros(self.n_outputs)
+        return np.vstack([self.X.T @ R, last])
+
+    def gradient(self, point, W):
+        return self.pull(self.weights[:, None] * (point.probabilities - self.targets)) + self.penalties * W
+
+    def hessian_product(self, point, U):
+        P, T = point.probabilities, self.outputs(U)
+        DT = P * (1 - P) * T if self.n_outputs == 1 else P * (T - (P * T).sum(axis=1, keepdims=True))
+        return self.pull(self.weights[:, None] * DT) + self._curvature_beside_loss() * U
+
+    def _curvature_beside_loss(self):
+        """Penalties; where there is no intercept, 1 in its row, which holds it at zero."""
+        extra = np.zeros_like(self.penalties)
+        extra[-1] = 0.0 if self.fit_intercept else 1.0
+        return self.penalties + extra
+
+    def hessian_diagonal(self, point):
+        P = point.probabilities
+        squares = self.X.multiply(self.X).tocsr() if hasattr(self.X, "multiply") else self.X**2
+        D = self.weights[:, None] * P * (1 - P)
+        diagonal = np.vstack([squares.T @ D, D.sum(axis=0)]) + self._curvature_beside_loss()
+        return np.maximum(diagonal, np.finfo(float).tiny**0.5)
+
+    def solve_directly(self, point, right):
+        H = self._hessian(point)
+        scale = 1.0 / np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny))
+        scaled = H * scale[:, None] * scale
+        scaled[np.diag_indices_from(scaled)] += 1e-13
+        # class by class, as the blocks of the Hessian stand
+        x = scale * cho_solve(cho_factor(scaled), scale * right.T.ravel())
+        return x.reshape(right.T.shape).T
+
+    def _hessian(self, point):
+        """(n_outputs (n_features + 1)) squared, one block for each pair of classes."""
+        P, K, m = point.probabilities, self.n_outputs, self.penalties.shape[0]
+        H = np.zeros((K, m, K, m))
+        for c in range(K):
+            for d in range(c, K):
+                curvature = self.weights * (P[:, c] * ((c == d) - P[:, d]))
+                H[c, :, d] = self._gram(curvature)
+                H[d, :, c] = H[c, :, d].T
+        H = H.reshape(K * m, K * m)
+        H[np.diag_indices_from(H)] += np.tile(self._curvature_beside_loss()[:, 0], K)
+        if K > 1 and self.fit_intercept:
+            # a constant added to all intercepts changes nothing: give that direction some curvature
+            last = np.arange(m - 1, K * m, m)
+            H[np.ix_(last, last)] += self.weights.sum() / K**2
+        return H
+
+    def _gram(self, curvature):
+        """[X 1]ᵀ diag(curvature) [X 1], without the last row and column if there is no intercept."""
+        weighted = self.X.multiply(curvature[:, None]).tocsr() if hasattr(self.X, "multiply") else self.X * curvature[:, None]
+        block = weighted.T @ self.X
+        block = block.toarray() if hasattr(block, "toarray") else block
+        gram = np.zeros((block.shape[0] + 1,) * 2)
+        gram[:-1, :-1] = block
+        if self.fit_intercept:
+            gram[-1, :-1] = gram[:-1, -1] = np.asarray(weighted.sum(axis=0)).ravel()
+            gram[-1, -1] = curvature.sum()
+        return gram
+
+    def line_search(self, point, W, step):
+        """W + t step with t halved until the objective has sufficiently decreased."""
+        value, slope = self._objective(point, W), float((self.gradient(point, W) * step).sum())
+        along, t = self.outputs(step), 1.0
+        for _ in range(MAX_HALVINGS):
+            trial = self._objective(self._point(point.outputs + t * along), W + t * step)
+            if trial <= value + SUFFICIENT_DECREASE * t * slope + 1e-12 * abs(value):
+                return W + t * step
+            t *= 0.5
+        return W
+
+    def _objective(self, point, W):
+        return float(self.weights @ point.losses + 0.5 * (self.penalties * W**2).sum())
