@@ -6,12 +6,12 @@ the structure that is asked for, and keeps the higher rung only if it is better.
 """
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from sksid.sid import solve
-from sksid.structures import Structure, shared
+from sksid.structures import shared
 
 LOG_PENALTY_RANGE = (-18.0, 18.0)
 FEW = 5  # up to so many hyperparameters converged hypergradients and a quasi-Newton model are worth their price
@@ -36,6 +36,8 @@ class Step:
     n_epochs : float
         Spent on this step.
     seconds : float
+    scores : list of n_splits scores, or None
+        Whatever ``Bilevel.score`` has made of the splits' models.
     """
 
     structure: str
@@ -46,6 +48,7 @@ class Step:
     gradient: np.ndarray
     n_epochs: float
     seconds: float
+    scores: list | None = None
 
     @property
     def value(self):
@@ -60,11 +63,29 @@ class Step:
 
 @dataclass(frozen=True)
 class Bilevel:
-    """The problem that is descended on: rows, solver, and the monitor's rows (a Problem of its own, or None)."""
+    """The problem that is descended on.
+
+    Attributes
+    ----------
+    problem : Problem
+    solver : Solver
+    monitor : Problem, or None
+        The rows kept out of every split.
+    score : callable, or None
+        ``score(coef, intercept) -> list of n_splits scores``, called at every step; ``None`` where losses are enough.
+    """
 
     problem: object
     solver: object
     monitor: object = None
+    score: object = None
+
+    def record(self, structure, theta, log_penalties, state, losses, gradient, since):
+        """The Step that ``state`` has come to, ``since`` being the time and the epochs at which it began."""
+        seconds, epochs = time.perf_counter() - since[0], state.n_epochs - since[1]
+        monitor = self.monitor_losses(state)
+        scores = self.score(*self.solver.coefficients(self.problem, state)) if self.score else None
+        return Step(structure.name, theta, log_penalties, losses, monitor, gradient, epochs, seconds, scores)
 
     def monitor_losses(self, state):
         """Mean loss of each split's model on the monitor, (n_splits,), or None."""
@@ -82,13 +103,13 @@ class Secant:
 
     Parameters
     ----------
-    first : float, default=1.0
+    first : float, default=1.5
         Length of the first step in θ.
     longest : float, default=2.5
         Longest step while there is no bracket.
     """
 
-    first: float = 1.0
+    first: float = 1.5
     longest: float = 2.5
 
     def init(self, n_params):
@@ -240,23 +261,19 @@ class Descent:
         memory, steps = optimiser.init(structure.n_params), []
         theta, offset = structure.start(log_penalties)
         while True:
-            begin = time.perf_counter()
+            since = time.perf_counter(), state.n_epochs
             here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
             state = bilevel.solver.rescale(bilevel.problem, state, here)
-            state, estimate = self._solve(bilevel, state, structure, self.inner_tol)
+            state, estimate = self.solve(bilevel, state, structure, self.inner_tol)
             gradient = structure.pull_back(estimate.log_gradient)
             step, next_memory = optimiser.update(memory, theta, gradient)
             if self._is_done(step, gradient, estimate.value):
                 # the state may lag behind, and then read a gradient of zero: look again, more closely
-                state, estimate = self._solve(bilevel, state, structure, 0.1 * self.inner_tol)
+                state, estimate = self.solve(bilevel, state, structure, 0.2 * self.inner_tol, value_rtol=self.tol)
                 gradient = structure.pull_back(estimate.log_gradient)
                 step, next_memory = optimiser.update(memory, theta, gradient)
             memory = next_memory
-            monitor = bilevel.monitor_losses(state)
-            seconds = time.perf_counter() - begin
-            steps.append(
-                Step(structure.name, theta, here, estimate.losses, monitor, gradient, estimate.n_epochs, seconds)
-            )
+            steps.append(bilevel.record(structure, theta, here, state, estimate.losses, gradient, since))
             done = self._is_done(step, gradient, estimate.value) or len(steps) >= self.max_iter
             if on_step(steps[-1]) or done:
                 return state, steps
@@ -265,13 +282,15 @@ class Descent:
                 return state, steps
             theta = theta + limited
 
-    def _solve(self, bilevel, state, structure, rtol):
+    def solve(self, bilevel, state, structure, rtol, value_rtol=np.inf):
+        """``sid.solve`` with this descent's limits: the state, and an Estimate whose hypergradient is accurate to rtol."""
         return solve(
             bilevel.problem,
             bilevel.solver,
             state,
             rtol=rtol,
-            value_tol=0.1 * self.tol,
+            value_tol=self.tol,
+            value_rtol=value_rtol,
             max_epochs=self.max_epochs,
             project=structure.pull_back,
         )
@@ -286,14 +305,13 @@ class Descent:
         theta, offset = structure.start(log_penalties)
         best, since_best = np.inf, 0
         while True:
-            begin, spent = time.perf_counter(), state.n_epochs
+            since = time.perf_counter(), state.n_epochs
             here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
             state = bilevel.solver.rescale(bilevel.problem, state, here)
             state = bilevel.solver.advance(bilevel.problem, state, 0.5)
             gradient = structure.pull_back(bilevel.solver.log_gradient(bilevel.problem, state))
-            losses, monitor = bilevel.solver.losses(bilevel.problem, state), bilevel.monitor_losses(state)
-            epochs, seconds = state.n_epochs - spent, time.perf_counter() - begin
-            steps.append(Step(structure.name, theta, here, losses, monitor, gradient, epochs, seconds))
+            losses = bilevel.solver.losses(bilevel.problem, state)
+            steps.append(bilevel.record(structure, theta, here, state, losses, gradient, since))
             improved = steps[-1].criterion < best * (1 - 0.1 * self.tol)
             best, since_best = (steps[-1].criterion, 0) if improved else (best, since_best + 1)
             stopped = on_step(steps[-1])
@@ -326,18 +344,18 @@ class Climb:
     ----------
     state
         The solver's state at the best step, solved to the accuracy of a quasi-Newton step.
-    structure : Structure
-        The best step's rung.
     steps : list of Step
         The history of all rungs.
+    structures : list of Structure
+        The rung of each step.
     best : int
         The best step.
     """
 
     state: object
-    structure: Structure
-    steps: list = field(default_factory=list)
-    best: int = 0
+    steps: list
+    structures: list
+    best: int
 
 
 def climb(bilevel, state, rungs, descent, on_step):
@@ -357,7 +375,7 @@ def climb(bilevel, state, rungs, descent, on_step):
     on_step : callable
         Told of every Step; true stops the search.
     """
-    steps, best, stopped = [], None, False
+    steps, structures, best, stopped = [], [], None, False
 
     def told(step):
         nonlocal stopped
@@ -374,30 +392,24 @@ def climb(bilevel, state, rungs, descent, on_step):
             chosen = len(own) - 1
         chosen += len(steps)
         steps.extend(own)
+        structures.extend([structure] * len(own))
         if best is None or steps[chosen].criterion < steps[best].criterion:
-            best, kept = chosen, structure
+            best = chosen
         if stopped:
             break
     state = bilevel.solver.rescale(bilevel.problem, state, steps[best].log_penalties)
-    return Climb(state, kept, steps, best)
+    return Climb(state, steps, structures, best)
 
 
 def _confirm(bilevel, state, structure, step, descent):
-    begin = time.perf_counter()
+    since = time.perf_counter(), state.n_epochs
     state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
-    state, estimate = descent._solve(bilevel, state, structure, descent.inner_tol)
-    return state, replace(
-        step,
-        losses=estimate.losses,
-        monitor=bilevel.monitor_losses(state),
-        gradient=structure.pull_back(estimate.log_gradient),
-        n_epochs=estimate.n_epochs,
-        seconds=time.perf_counter() - begin,
-    )
+    state, estimate = descent.solve(bilevel, state, structure, descent.inner_tol, value_rtol=descent.tol)
+    gradient = structure.pull_back(estimate.log_gradient)
+    return state, bilevel.record(structure, step.theta, step.log_penalties, state, estimate.losses, gradient, since)
 
 
-def ladder(structure, X_structure=None):
-    """The rungs that lead to a structure: the shared penalty, then (where it is given) ``X_structure``, then itself."""
+def ladder(structure, between=()):
+    """The rungs that lead to a structure: the shared penalty, those ``between`` if it has many parameters, itself."""
     below = [] if structure.name == "shared" else [shared(structure.n_features)]
-    between = [X_structure] if X_structure is not None and structure.n_params > FEW else []
-    return [*below, *between, structure]
+    return [*below, *(between if structure.n_params > FEW else ()), structure]

@@ -13,7 +13,7 @@ from sksid.problem import make_problem
 from sksid.solvers import Dual
 
 # The rate by which the hypergradient's changes shrink from epoch to epoch is trusted between these.
-RATES = (0.1, 0.95)
+RATES = (0.1, 0.98)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Estimate:
         return float(np.mean(self.losses))
 
 
-def solve(problem, solver, state, *, rtol, value_tol=0.0, max_epochs=100, project=None):
+def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max_epochs=100, project=None):
     """Advance both solves until the hypergradient stands still.
 
     Parameters
@@ -56,8 +56,10 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, max_epochs=100, projec
     rtol, value_tol : float
         Stop where the estimated error of the largest entry of ``project(∂F/∂log λ)`` is at most
         ``rtol * max|entry| + value_tol * F``.
+    value_rtol : float, default=inf
+        And where the relative change of F from epoch to epoch is at most this as well.
     max_epochs : float
-        And stop here at the latest.
+        Stop here at the latest.
     project : callable, default=None
         ``Structure.pull_back``; the gradient itself without it.
 
@@ -66,27 +68,37 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, max_epochs=100, projec
     state, Estimate
     """
     project = project or (lambda gradient: gradient)
-    before, last_change, error, converged = None, None, np.inf, False
+    before, value, changes, error, converged = None, None, [], np.inf, False
     start = state.n_epochs
     while state.n_epochs - start < max_epochs and not converged:
         state = solver.advance(problem, state, 1.0)
         log_gradient = solver.log_gradient(problem, state)
         gradient, losses = project(log_gradient), solver.losses(problem, state)
         if before is not None:
-            change = float(np.max(np.abs(gradient - before), initial=0.0))
-            error = _extrapolate(change, last_change)
-            last_change = change
+            changes.append(float(np.max(np.abs(gradient - before), initial=0.0)))
+            error = _extrapolate(changes)
             allowed = rtol * np.max(np.abs(gradient), initial=0.0) + value_tol * np.mean(losses)
-            converged = error <= allowed
-        before = gradient
+            settled = abs(np.mean(losses) - value) <= value_rtol * np.mean(losses)
+            converged = error <= allowed and settled
+        before, value = gradient, np.mean(losses)
     return state, Estimate(losses, log_gradient, error, bool(converged), state.n_epochs - start)
 
 
-def _extrapolate(change, last_change):
-    """What is left of a sequence whose changes shrink geometrically: change · rate / (1 − rate)."""
+def _extrapolate(changes):
+    """What is left of a sequence whose changes shrink geometrically: change · rate / (1 − rate).
+
+    The rate is that of the last two epochs, or of one where there are no more.
+    """
+    change = changes[-1]
     if change == 0.0:
         return 0.0
-    rate = RATES[1] if not last_change else float(np.clip(change / last_change, *RATES))
+    if len(changes) == 1:
+        rate = RATES[1]
+    elif len(changes) == 2:
+        rate = change / changes[-2] if changes[-2] else RATES[1]
+    else:
+        rate = np.sqrt(change / changes[-3]) if changes[-3] else RATES[1]
+    rate = float(np.clip(rate, *RATES))
     return change * rate / (1.0 - rate)
 
 

@@ -4,4 +4,18 @@ from sksid.solvers._aid import Aid
 from sksid.solvers._base import NotFiniteError
 from sksid.solvers._dual import Dual
 
-__all__ = ["Aid", "Dual", "NotFiniteError"]
+__all__ = ["Aid", "Dual", "NotFiniteError", "choose"]
+
+DIRECT_UNKNOWNS = 1000
+DIRECT_FLOPS = 3e7
+
+
+def choose(problem):
+    """The solver of ``solver="auto"``: direct where a Hessian is small and cheap to form, the dual solver elsewhere.
+
+    Small dense problems with weak penalties are where stochastic solvers need hundreds of epochs and a factorisation none.
+    """
+    unknowns = (problem.n_features + 1) * problem.n_outputs
+    if unknowns <= DIRECT_UNKNOWNS and problem.n_rows * unknowns**2 <= DIRECT_FLOPS:
+        return Aid(max_direct=DIRECT_UNKNOWNS)
+    return Dual()

@@ -4,7 +4,7 @@ Where the Hessian is small both are solved directly, by Cholesky; elsewhere by c
 preconditioner (HOAG: Pedregosa, ICML 2016). One epoch is one Newton step and one solve of the adjoint system in every split.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -24,6 +24,7 @@ class AidState:
     """Where the deterministic solver stands.
 
     ``coef`` and ``adjoint`` are (n_splits, n_features + 1, n_outputs): the last row is the intercept, zero without one.
+    ``levels`` holds the training and the validation rows of each split, with penalties of zero.
     """
 
     coef: np.ndarray
@@ -31,6 +32,7 @@ class AidState:
     losses: np.ndarray
     residuals: np.ndarray
     log_penalties: np.ndarray
+    levels: list
     n_epochs: float = 0.0
 
 
@@ -64,12 +66,13 @@ class Aid:
             losses=np.full(problem.n_splits, np.nan),
             residuals=np.full(problem.n_splits, np.inf),
             log_penalties=np.array(log_penalties, dtype=np.float64),
+            levels=[(_level(problem, k, TRAIN), _level(problem, k, VALIDATION)) for k in range(problem.n_splits)],
         )
 
     def advance(self, problem, state, n_epochs=1.0):
         """So many Newton steps, a fraction counting as a whole one, each followed by the adjoint's solve."""
         with threadpool_limits(limits=1, user_api="blas"):
-            for _ in range(int(np.ceil(n_epochs))):
+            for _ in range(max(1, round(n_epochs))):
                 for split in range(problem.n_splits):
                     self._advance_split(problem, state, split)
                 state.n_epochs += 1.0
@@ -78,7 +81,8 @@ class Aid:
         return state
 
     def _advance_split(self, problem, state, split):
-        level = _level(problem, state.log_penalties, split, TRAIN)
+        lower, upper = state.levels[split]
+        level = replace(lower, penalties=np.append(np.exp(state.log_penalties), 0.0)[:, None])
         W, scale = state.coef[split], 1.0 / max(level.weights.sum(), np.finfo(float).tiny)
         point = level.at(W)
         step = -self._solve(level, point, level.gradient(point, W), np.zeros_like(W))
@@ -87,7 +91,6 @@ class Aid:
         state.coef[split] = W
         state.residuals[split] = np.abs(level.gradient(point, W)).max(initial=0.0) * scale
         if self.with_adjoint:
-            upper = _level(problem, np.full(problem.n_features, -np.inf), split, VALIDATION)
             seen = upper.at(W)
             state.losses[split] = upper.weights @ seen.losses
             state.adjoint[split] = self._solve(level, point, upper.gradient(seen, W), state.adjoint[split])
@@ -112,13 +115,27 @@ class Aid:
         state.log_penalties = np.array(log_penalties, dtype=np.float64)
         return state
 
+    def convert(self, problem, state):
+        """Nothing to do: the state is float64 whatever the problem is."""
+        return state
+
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+        """One fit on all rows, without an adjoint, from the splits' mean W."""
+        solver = replace(self, with_adjoint=False)
+        own = solver.init(problem, log_penalties)
+        own.coef[0] = state.coef.mean(axis=0)
+        while own.n_epochs < max_epochs and solver.residual(problem, own) > tol:
+            own = solver.advance(problem, own)
+        coef, intercept = solver.coefficients(problem, own)
+        return coef[0], intercept[0], own.n_epochs, solver.residual(problem, own) <= tol
+
     def losses(self, problem, state):
         """The validation loss of each split at W."""
-        return state.losses
+        return state.losses.copy()
 
     def losses_on(self, problem, state, rows):
         """The weighted mean loss of each split's model on other rows, a Problem of their own with one validation role."""
-        levels = [_level(rows, state.log_penalties, k, VALIDATION) for k in range(rows.n_splits)]
+        levels = [_level(rows, k, VALIDATION) for k in range(rows.n_splits)]
         return np.array([level.weights @ level.at(state.coef[k]).losses for k, level in enumerate(levels)])
 
     def log_gradient(self, problem, state):
@@ -143,14 +160,16 @@ def _split_intercept(stacked):
     return np.ascontiguousarray(stacked[:, :-1].transpose(0, 2, 1)), stacked[:, -1].copy()
 
 
-def _level(problem, log_penalties, split, role):
+def _level(problem, split, role):
+    """The loss of one role's rows in a split, with penalties of zero."""
     rows = np.flatnonzero(problem.roles[:, split] == role)
     weights = problem.train_weights(split) if role == TRAIN else problem.val_weights(split)
+    labels = problem.labels[rows]
     return _Level(
         X=problem.matrix[rows].astype(np.float64, copy=False),
-        labels=problem.labels[rows],
+        targets=labels[:, None].astype(np.float64) if problem.n_outputs == 1 else np.eye(problem.n_outputs)[labels],
         weights=weights[rows].astype(np.float64),
-        penalties=np.append(np.exp(log_penalties), 0.0)[:, None],
+        penalties=np.zeros((problem.n_features + 1, 1)),
         n_outputs=problem.n_outputs,
         fit_intercept=problem.fit_intercept,
     )
@@ -170,19 +189,11 @@ class _Level:
     """Σ s_i ℓ(y_i, x_iᵀW + b) + ½ Σ λ_j ‖W_j‖² over some rows; W is (n_features + 1, n_outputs), b its last row."""
 
     X: object
-    labels: np.ndarray
+    targets: np.ndarray
     weights: np.ndarray
     penalties: np.ndarray
     n_outputs: int
     fit_intercept: bool
-    targets: np.ndarray = field(init=False)
-
-    def __post_init__(self):
-        if self.n_outputs == 1:
-            targets = self.labels[:, None].astype(np.float64)
-        else:
-            targets = np.eye(self.n_outputs)[self.labels]
-        object.__setattr__(self, "targets", targets)
 
     def outputs(self, W):
         return self.X @ W[:-1] + W[-1]

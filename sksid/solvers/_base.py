@@ -41,6 +41,16 @@ class Solver(Protocol):
         """V and v in the same shapes."""
 
 
+    def convert(self, problem, state):
+        """The state in the precision of ``problem``, which has the same rows."""
+
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+        """Solve one fit on all rows, in ``problem``'s precision, starting from the splits' state.
+
+        Returns coef (n_outputs, n_features), intercept (n_outputs,), the epochs spent, and whether ``residual`` met ``tol``.
+        """
+
+
 class NotFiniteError(FloatingPointError):
     """A solver's state has left the finite numbers."""
 

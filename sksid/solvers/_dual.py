@@ -70,7 +70,7 @@ class Dual:
         Epochs after which W and V are summed up anew from the duals, to be rid of accumulated rounding.
     hardest : float, default=0.01
         Share of the rows that may be revisited between epochs, where they hold most of the residual.
-    revisits : int, default=100
+    revisits : int, default=1000
         How often each of them is, at most.
     warm : float, default=0.7
         How the duals follow falling penalties: 0 keeps the duals, 1 keeps W.
@@ -81,7 +81,7 @@ class Dual:
     stiffness: float = 0.02
     refresh: int = 16
     hardest: float = 0.01
-    revisits: int = 100
+    revisits: int = 1000
     warm: float = 0.7
 
     def init(self, problem, log_penalties, seed=0):
@@ -199,6 +199,20 @@ class Dual:
         )
         return self.rebuild(problem, converted)
 
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+        """One fit on all rows, without an adjoint, from each row's mean β over the splits."""
+        solver = replace(self, with_adjoint=False)
+        own = solver.init(problem, log_penalties)
+        own.duals[:, 0] = _mean_over_splits(problem, split_problem, state)
+        own = solver.rebuild(problem, own)
+        own.table[-1, : problem.n_outputs] = solver.coefficients(split_problem, state)[1].mean(axis=0)
+        converged = False
+        while own.n_epochs < max_epochs and not converged:
+            own = solver.advance(problem, own)
+            converged = solver.residual(problem, own) <= tol
+        coef, intercept = solver.coefficients(problem, own)
+        return coef[0], intercept[0], own.n_epochs, converged
+
     def losses(self, problem, state):
         """The validation loss of each split, every row's taken when it was visited in the last epoch."""
         sums = _total(state)
@@ -215,8 +229,10 @@ class Dual:
 
     def losses_on(self, problem, state, rows):
         """The weighted mean loss of each split's model on other rows, a Problem of their own with one validation role."""
+        rows = rows.astype(state.table.dtype)
         n_sides, n_lanes = state.imbalance.shape
-        bare = replace(state, duals=np.zeros((rows.n_rows, n_sides, n_lanes), dtype=rows.dtype), recent=())
+        duals = np.zeros((rows.n_rows, n_sides, n_lanes), dtype=rows.dtype)
+        bare = replace(state, duals=duals, residuals=np.zeros((rows.n_rows, 2)))
         return self._evaluate_in_parts(rows, bare)[:, SUM["validation_loss"]]
 
     def evaluate(self, problem, state):
@@ -277,15 +293,12 @@ def _zeros_on_line(shape, dtype):
     return table
 
 
-def start_from_splits(problem, split_problem, state):
-    """Duals for one fit on all rows: the mean of each sample's β over the splits in which it was a training row.
-
-    Returns (n_rows, n_outputs), in the order of ``problem``'s rows.
-    """
+def _mean_over_splits(problem, split_problem, state):
+    """Each sample's β, averaged over the splits in which it was a training row: (n_rows, n_outputs), rows of ``problem``."""
     n_samples = 1 + max(problem.order.max(), split_problem.order.max())
+    trained = (split_problem.roles == TRAIN).astype(np.float64)
     beta = state.duals[:, 0].reshape(split_problem.n_rows, split_problem.n_splits, split_problem.n_outputs)
-    trained = split_problem.roles == TRAIN
     sums = np.zeros((n_samples, problem.n_outputs))
-    np.add.at(sums, split_problem.order, (beta * trained[:, :, None]).sum(axis=1))
+    np.add.at(sums, split_problem.order, np.einsum("ikc,ik->ic", beta, trained))
     counts = np.bincount(split_problem.order, weights=trained.sum(axis=1), minlength=n_samples)
     return (sums / np.maximum(counts, 1)[:, None])[problem.order]

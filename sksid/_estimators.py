@@ -1,0 +1,161 @@
+"""What each base estimator means: which parameter is tuned, how it scales, and what is refused."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.class_weight import compute_class_weight
+
+from sksid._sklearn import LogisticRegression, LogisticRegressionCV, SGDClassifier
+
+
+@dataclass(frozen=True)
+class Target:
+    """An estimator read as the lower level of method.md, section 1.
+
+    Attributes
+    ----------
+    parameter : str
+        ``"C"`` (λ = 1/C, the loss a sum) or ``"alpha"`` (λ = alpha × number of training rows, the loss a mean).
+    value : float
+        Its value, where the search starts.
+    fit_intercept : bool
+    class_weight : dict, ``"balanced"`` or None
+    """
+
+    parameter: str
+    value: float
+    fit_intercept: bool
+    class_weight: object
+
+    def log_penalty(self, n_train):
+        """log λ of the start, for so many training rows."""
+        return -np.log(self.value) if self.parameter == "C" else np.log(self.value * n_train)
+
+    def parameters(self, log_penalties, n_train):
+        """What to set on the estimator for these penalties: their geometric mean, in its own scaling."""
+        mean = float(np.mean(log_penalties))
+        return {self.parameter: float(np.exp(-mean) if self.parameter == "C" else np.exp(mean) / n_train)}
+
+    def split_scales(self, n_trains):
+        """What multiplies the weights of each split, so that one λ means the same parameter in all: (n_splits,).
+
+        ``C`` weighs a sum and is the same λ for any number of rows. ``alpha`` weighs a mean: λ_k = alpha n_k is brought to
+        the λ of the mean size n by weights n / n_k.
+        """
+        n_trains = np.asarray(n_trains, dtype=np.float64)
+        return np.ones_like(n_trains) if self.parameter == "C" else n_trains.mean() / n_trains
+
+    def refit_scale(self, n_rows, n_train):
+        """What the search's λ is multiplied by in a fit on all rows, at the same ``C`` or ``alpha``."""
+        return 1.0 if self.parameter == "C" else n_rows / n_train
+
+    def class_weights(self, y, classes, sample_weight=None):
+        """The weight of each class in a fit on ``y``: (n_classes,)."""
+        if self.parameter == "alpha":
+            sample_weight = None  # SGDClassifier balances by counts, LogisticRegression by weighted counts
+        return compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=sample_weight)
+
+
+def read(estimator):
+    """The Target that an unfitted estimator stands for.
+
+    Raises
+    ------
+    TypeError
+        If it is not LogisticRegression or SGDClassifier.
+    ValueError
+        If one of its parameters cannot be honoured; the message names it and the remedy.
+    """
+    if isinstance(estimator, LogisticRegression) and not isinstance(estimator, LogisticRegressionCV):
+        return _read_logistic_regression(estimator)
+    if isinstance(estimator, SGDClassifier):
+        return _read_sgd_classifier(estimator)
+    raise TypeError(
+        f"estimator={estimator!r} has no penalty that HypergradientSearchCV can tune. Use LogisticRegression() or "
+        "SGDClassifier(loss='log_loss', penalty='l2')."
+    )
+
+
+def _read_logistic_regression(estimator):
+    if estimator.penalty not in ("l2", "deprecated"):
+        raise ValueError(f"estimator: penalty={estimator.penalty!r} is not the L2 penalty. Leave penalty out.")
+    if estimator.l1_ratio not in (0, None):
+        raise ValueError(f"estimator: l1_ratio={estimator.l1_ratio!r} is not the L2 penalty. Set l1_ratio=0.")
+    if not (np.isfinite(estimator.C) and estimator.C > 0):
+        raise ValueError(
+            f"estimator: C={estimator.C!r} leaves no penalty to start from. Set a positive, finite C such as 1.0."
+        )
+    if estimator.solver == "liblinear" and estimator.fit_intercept:
+        raise ValueError(
+            "estimator: solver='liblinear' penalises the intercept, which the search does not. Set solver='lbfgs', or "
+            "fit_intercept=False."
+        )
+    return Target("C", float(estimator.C), bool(estimator.fit_intercept), estimator.class_weight)
+
+
+def _read_sgd_classifier(estimator):
+    if estimator.loss != "log_loss":
+        raise ValueError(f"estimator: loss={estimator.loss!r} is not logistic. Set loss='log_loss'.")
+    if estimator.penalty != "l2":
+        raise ValueError(f"estimator: penalty={estimator.penalty!r} is not the L2 penalty. Set penalty='l2'.")
+    if not (np.isfinite(estimator.alpha) and estimator.alpha > 0):
+        raise ValueError(
+            f"estimator: alpha={estimator.alpha!r} leaves no penalty to start from. Set a positive, finite alpha."
+        )
+    return Target("alpha", float(estimator.alpha), bool(estimator.fit_intercept), estimator.class_weight)
+
+
+def check_classes(estimator, classes):
+    """Refuse a number of classes with which the estimator is not the model that is tuned.
+
+    Raises
+    ------
+    ValueError
+        For one class; for three or more with an estimator that fits one class against the rest, or two only.
+    """
+    if classes.size < 2:
+        raise ValueError(
+            f"y has {classes.size} class: a classifier can't train when only one class is present. Give labels of two "
+            "classes or more."
+        )
+    if classes.size > 2 and isinstance(estimator, SGDClassifier):
+        raise ValueError(
+            f"estimator: SGDClassifier fits {classes.size} models, one class against the rest, not one model of "
+            f"{classes.size} classes. Use LogisticRegression()."
+        )
+    if classes.size > 2 and estimator.solver == "liblinear":
+        raise ValueError("estimator: solver='liblinear' takes two classes only. Set solver='lbfgs'.")
+
+
+def build(estimator, parameters, coef, intercept, classes, n_iter, n_rows, feature_names=None):
+    """A plain fitted estimator with these coefficients, as its own ``fit`` would have left it.
+
+    Parameters
+    ----------
+    estimator : LogisticRegression or SGDClassifier
+        Cloned.
+    parameters : dict
+        Set on the clone.
+    coef, intercept : ndarray of shape (n_outputs, n_features) and (n_outputs,)
+        In the original feature space.
+    classes : ndarray of shape (n_classes,)
+    n_iter : int
+        Passes over the data, for ``n_iter_``.
+    n_rows : int
+        Training rows, for SGDClassifier's ``t_``.
+    feature_names : ndarray of shape (n_features,), default=None
+    """
+    fitted = clone(estimator).set_params(**parameters)
+    fitted.classes_ = classes
+    fitted.coef_ = np.ascontiguousarray(coef)
+    fitted.intercept_ = np.ascontiguousarray(intercept)
+    fitted.n_features_in_ = coef.shape[1]
+    if feature_names is not None:
+        fitted.feature_names_in_ = feature_names
+    if isinstance(estimator, SGDClassifier):
+        fitted.n_iter_ = int(n_iter)
+        fitted.t_ = 1.0 + n_iter * n_rows
+    else:
+        fitted.n_iter_ = np.array([n_iter], dtype=np.int32)
+    return fitted

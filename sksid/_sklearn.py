@@ -1,0 +1,34 @@
+"""The only module that touches scikit-learn's private names; a contract test watches them."""
+
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
+from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_method_params, _check_sample_weight, validate_data
+
+PRIVATE_METHODS = (
+    "_get_scorers",
+    "_get_routed_params_for_fit",
+    "_format_results",
+    "_select_best_index",
+    "_check_refit_for_multimetric",
+)
+
+__all__ = [
+    "PRIVATE_METHODS",
+    "BaseSearchCV",
+    "HasMethods",
+    "Interval",
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "MultimetricScorer",
+    "SGDClassifier",
+    "StrOptions",
+    "check_method_params",
+    "check_sample_weight",
+    "validate_data",
+]
+
+MultimetricScorer = _MultimetricScorer
+check_method_params = _check_method_params
+check_sample_weight = _check_sample_weight
