@@ -29,7 +29,7 @@ class Target:
     class_weight: object
 
     def log_penalty(self, n_train):
-        """log λ of the start, for so many training rows."""
+        """Log λ of the start, for so many training rows."""
         return -np.log(self.value) if self.parameter == "C" else np.log(self.value * n_train)
 
     def parameters(self, log_penalties, n_train):
@@ -83,9 +83,7 @@ def _read_logistic_regression(estimator):
     if estimator.l1_ratio not in (0, None):
         raise ValueError(f"estimator: l1_ratio={estimator.l1_ratio!r} is not the L2 penalty. Set l1_ratio=0.")
     if not (np.isfinite(estimator.C) and estimator.C > 0):
-        raise ValueError(
-            f"estimator: C={estimator.C!r} leaves no penalty to start from. Set a positive, finite C such as 1.0."
-        )
+        raise ValueError(f"estimator: C={estimator.C!r} leaves no penalty to start from. Set a positive, finite C such as 1.0.")
     if estimator.solver == "liblinear" and estimator.fit_intercept:
         raise ValueError(
             "estimator: solver='liblinear' penalises the intercept, which the search does not. Set solver='lbfgs', or "
@@ -100,9 +98,7 @@ def _read_sgd_classifier(estimator):
     if estimator.penalty != "l2":
         raise ValueError(f"estimator: penalty={estimator.penalty!r} is not the L2 penalty. Set penalty='l2'.")
     if not (np.isfinite(estimator.alpha) and estimator.alpha > 0):
-        raise ValueError(
-            f"estimator: alpha={estimator.alpha!r} leaves no penalty to start from. Set a positive, finite alpha."
-        )
+        raise ValueError(f"estimator: alpha={estimator.alpha!r} leaves no penalty to start from. Set a positive, finite alpha.")
     return Target("alpha", float(estimator.alpha), bool(estimator.fit_intercept), estimator.class_weight)
 
 

@@ -43,8 +43,7 @@ class SplitScorer:
     def __call__(self, coef, intercept):
         """One score (a number, or a dict of numbers) for each split."""
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(self._score_split)(coef[k], intercept[k], train.size, val)
-            for k, (train, val) in enumerate(self.splits)
+            delayed(self._score_split)(coef[k], intercept[k], train.size, val) for k, (train, val) in enumerate(self.splits)
         )
 
     def _score_split(self, coef, intercept, n_train, val):

@@ -166,9 +166,9 @@ def _lay_out_rows(splits, n_samples, seed):
     copies = parts.max(axis=1)
     order = np.repeat(np.arange(n_samples), copies)
     copy = np.arange(order.size) - np.repeat(np.cumsum(copies) - copies, copies)
-    roles = np.where(
-        copy[:, None] < train[order], TRAIN, np.where(copy[:, None] < parts[order], VALIDATION, UNUSED)
-    ).astype(np.int8)
+    roles = np.where(copy[:, None] < train[order], TRAIN, np.where(copy[:, None] < parts[order], VALIDATION, UNUSED)).astype(
+        np.int8
+    )
     shuffle = np.random.RandomState(seed).permutation(order.size)
     return order[shuffle], np.ascontiguousarray(roles[shuffle])
 

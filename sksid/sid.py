@@ -12,6 +12,9 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 from sksid.problem import make_problem
 from sksid.solvers import Dual
 
+# With fewer rows than this an epoch is cheap and its changes erratic: the tolerance must be met twice running.
+MANY_ROWS = 5000
+
 # The rate by which the hypergradient's changes shrink from epoch to epoch is trusted between these.
 RATES = (0.1, 0.98)
 
@@ -69,7 +72,7 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max
     """
     project = project or (lambda gradient: gradient)
     before, value, changes, error, converged = None, None, [], np.inf, False
-    start = state.n_epochs
+    met, start = 0, state.n_epochs
     while state.n_epochs - start < max_epochs and not converged:
         state = solver.advance(problem, state, 1.0)
         log_gradient = solver.log_gradient(problem, state)
@@ -79,7 +82,8 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max
             error = _extrapolate(changes)
             allowed = rtol * np.max(np.abs(gradient), initial=0.0) + value_tol * np.mean(losses)
             settled = abs(np.mean(losses) - value) <= value_rtol * np.mean(losses)
-            converged = error <= allowed and settled
+            met = met + 1 if error <= allowed and settled else 0
+            converged = met >= (1 if problem.n_rows >= MANY_ROWS else 2)
         before, value = gradient, np.mean(losses)
     return state, Estimate(losses, log_gradient, error, bool(converged), state.n_epochs - start)
 

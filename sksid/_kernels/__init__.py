@@ -1,0 +1,1 @@
+"""Compiled kernels: no Python objects, no interpreter lock."""

@@ -235,7 +235,7 @@ class _Level:
         squares = self.X.multiply(self.X).tocsr() if hasattr(self.X, "multiply") else self.X**2
         D = self.weights[:, None] * P * (1 - P)
         diagonal = np.vstack([squares.T @ D, D.sum(axis=0)]) + self._curvature_beside_loss()
-        return np.maximum(diagonal, np.finfo(float).tiny**0.5)
+        return np.maximum(diagonal, np.finfo(float).tiny ** 0.5)
 
     def solve_directly(self, point, right):
         H = self._hessian(point)

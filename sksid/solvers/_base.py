@@ -40,7 +40,6 @@ class Solver(Protocol):
     def adjoint(self, problem, state):
         """V and v in the same shapes."""
 
-
     def convert(self, problem, state):
         """The state in the precision of ``problem``, which has the same rows."""
 

@@ -10,6 +10,7 @@ from sksid.solvers._base import check_finite
 
 CACHE_LINE = 64
 WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
+STIFFNESS_RANGE = (0.005, 0.5)
 SUM = {name: column for column, name in enumerate(kernels.SUMS)}
 
 
@@ -30,6 +31,8 @@ class DualState:
         Σ s β and Σ s u − Σ γ s/Σs, which an unpenalised intercept drives to zero.
     drift : float
         The share of imbalance/μ by which the intercept's reference moves for each row visited: 1/n_rows.
+    stiffness : float
+        μ as a share of the lower level's curvature along the intercept; adapted from epoch to epoch.
     log_penalties : ndarray of shape (n_features,)
     random : RandomState
         Draws the order of the blocks.
@@ -37,6 +40,8 @@ class DualState:
         The blocks of the current epoch that are still to be visited.
     recent : tuple of (fraction of an epoch, sums)
         What the passes of the last whole epoch summed up, newest first.
+    last_imbalance : ndarray of shape (n_lanes,), or None
+        Σ s β at the end of the epoch before.
     n_epochs : float
         All that has been spent on this state.
     """
@@ -46,10 +51,12 @@ class DualState:
     residuals: np.ndarray
     imbalance: np.ndarray
     drift: float
+    stiffness: float
     log_penalties: np.ndarray
     random: np.random.RandomState
     pending: np.ndarray
     recent: tuple = ()
+    last_imbalance: np.ndarray | None = None
     n_epochs: float = 0.0
 
 
@@ -63,9 +70,9 @@ class Dual:
         Whether the adjoint system is solved along. Without it, a state is half as wide: for a refit.
     block_size : int, default=32
         Rows that are visited in one go; the blocks come in a new random order each epoch.
-    stiffness : float, default=0.02
-        The proximal weight μ of the intercept, as a share of the lower level's own curvature along it. The intercept's
-        error falls by about this factor an epoch, as far as the rows' own convergence allows.
+    stiffness : float, default=0.05
+        The proximal weight μ of the intercept at the start, as a share of the lower level's own curvature along it. It is
+        halved after an epoch in which the imbalance has hardly fallen, doubled after one in which it has changed sign.
     refresh : int, default=16
         Epochs after which W and V are summed up anew from the duals, to be rid of accumulated rounding.
     hardest : float, default=0.01
@@ -78,7 +85,7 @@ class Dual:
 
     with_adjoint: bool = True
     block_size: int = 32
-    stiffness: float = 0.02
+    stiffness: float = 0.05
     refresh: int = 16
     hardest: float = 0.01
     revisits: int = 1000
@@ -93,6 +100,7 @@ class Dual:
             residuals=np.zeros((problem.n_rows, 2)),
             imbalance=np.zeros((n_sides, n_lanes)),
             drift=1.0 / problem.n_rows,
+            stiffness=self.stiffness,
             log_penalties=np.asarray(log_penalties, dtype=np.float64),
             random=np.random.RandomState(seed),
             pending=np.empty(0, dtype=np.int64),
@@ -117,6 +125,7 @@ class Dual:
             self._remember(problem, state, sums, n / n_blocks)
             todo -= n
             if not state.pending.size:
+                _adapt_stiffness(state)
                 self._revisit(problem, state)
         return state
 
@@ -154,7 +163,7 @@ class Dual:
         visited = sums[:, SUM["train_weight"]]
         curvature = sums[:, SUM["curvature"]] / np.maximum(visited, np.finfo(float).tiny)
         total = problem.train_totals.mean() * curvature.mean()
-        state.table[-1, n_sides * n_lanes] = 1.0 / max(self.stiffness * total, 1e-10 * problem.n_rows)
+        state.table[-1, n_sides * n_lanes] = 1.0 / max(state.stiffness * total, 1e-10 * problem.n_rows)
 
     def rescale(self, problem, state, log_penalties):
         """New penalties: W_j and V_j go with (1/λ_j) times what the duals are multiplied by.
@@ -192,6 +201,7 @@ class Dual:
             residuals=state.residuals,
             imbalance=state.imbalance[:n_sides].copy(),
             drift=state.drift,
+            stiffness=state.stiffness,
             log_penalties=state.log_penalties,
             random=state.random,
             pending=state.pending,
@@ -266,6 +276,20 @@ class Dual:
         return np.ascontiguousarray(lanes[:-1].T).reshape(*shape, -1), lanes[-1].reshape(shape)
 
 
+def _adapt_stiffness(state):
+    """Soften an intercept that lags behind, stiffen one that swings: by the angle between successive imbalances."""
+    now, before = state.imbalance[0].copy(), state.last_imbalance
+    state.last_imbalance = now
+    if before is None or not np.any(now) or not np.any(before):
+        return
+    ratio = np.linalg.norm(now) / np.linalg.norm(before)
+    cosine = now @ before / (np.linalg.norm(now) * np.linalg.norm(before))
+    if cosine > 0.5 and ratio > 0.4:
+        state.stiffness = max(0.5 * state.stiffness, STIFFNESS_RANGE[0])
+    elif cosine < -0.2:
+        state.stiffness = min(2.0 * state.stiffness, STIFFNESS_RANGE[1])
+
+
 def _holders_of(residual, mass, cap):
     """The rows that together hold this share of the residual; none if they are more than ``cap`` and hold little."""
     top = np.argpartition(residual, -cap)[-cap:] if cap < residual.size else np.arange(residual.size)
@@ -281,9 +305,7 @@ def _total(state):
 
 
 def _zeros_on_line(shape, dtype):
-    """Zeros whose rows are whole cache lines, the first on a line's beginning; by ``empty``, so that numpy may ask for
-    huge pages.
-    """
+    """Zeros in whole cache lines, the first on a line's beginning; by ``empty``, so that numpy may ask for huge pages."""
     item = np.dtype(dtype).itemsize
     width = -(-shape[1] * item // CACHE_LINE) * CACHE_LINE // item
     raw = np.empty(shape[0] * width * item + CACHE_LINE, dtype=np.uint8)
