@@ -77,6 +77,8 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max
         state = solver.advance(problem, state, 1.0)
         log_gradient = solver.log_gradient(problem, state)
         gradient, losses = project(log_gradient), solver.losses(problem, state)
+        if solver.exact:
+            return state, Estimate(losses, log_gradient, 0.0, True, state.n_epochs - start)
         if before is not None:
             changes.append(float(np.max(np.abs(gradient - before), initial=0.0)))
             error = _extrapolate(changes)

@@ -7,7 +7,7 @@ from sksid.solvers._dual import Dual
 __all__ = ["Aid", "Dual", "NotFiniteError", "choose"]
 
 DIRECT_UNKNOWNS = 1000
-DIRECT_FLOPS = 3e7
+DIRECT_FLOPS = 2e9
 
 
 def choose(problem):
@@ -17,5 +17,5 @@ def choose(problem):
     """
     unknowns = (problem.n_features + 1) * problem.n_outputs
     if unknowns <= DIRECT_UNKNOWNS and problem.n_rows * unknowns**2 <= DIRECT_FLOPS:
-        return Aid(max_direct=DIRECT_UNKNOWNS)
+        return Aid()
     return Dual()

@@ -1,7 +1,7 @@
 """Approximate implicit differentiation, deterministic: Newton for the lower level, then the adjoint system.
 
-Where the Hessian is small both are solved directly, by Cholesky; elsewhere by conjugate gradient with a diagonal
-preconditioner (HOAG: Pedregosa, ICML 2016). One epoch is one Newton step and one solve of the adjoint system in every split.
+Both systems are solved by conjugate gradient (HOAG: Pedregosa, ICML 2016). Its preconditioner is a Cholesky factor of the
+Hessian where that is small, kept over W and λ for as long as it serves; elsewhere the Hessian's diagonal.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,8 @@ class AidState:
     """Where the deterministic solver stands.
 
     ``coef`` and ``adjoint`` are (n_splits, n_features + 1, n_outputs): the last row is the intercept, zero without one.
-    ``levels`` holds the training and the validation rows of each split, with penalties of zero.
+    ``levels`` holds the training and the validation rows of each split, with penalties of zero, ``factors`` its latest
+    Cholesky factor, or None.
     """
 
     coef: np.ndarray
@@ -33,6 +34,7 @@ class AidState:
     residuals: np.ndarray
     log_penalties: np.ndarray
     levels: list
+    factors: list
     n_epochs: float = 0.0
 
 
@@ -44,18 +46,27 @@ class Aid:
     ----------
     with_adjoint : bool, default=True
         Whether the adjoint system is solved along; not for a refit.
-    max_direct : int, default=400
-        Unknowns (n_features + 1) × n_outputs up to which Hessians are formed and factorised.
-    cg_tol : float, default=1e-2
-        Where they are not: the factor by which each epoch's conjugate gradient reduces its residual at least.
-    cg_max_iter : int, default=500
-        And its longest run.
+    max_direct : int, default=1000
+        Unknowns (n_features + 1) × n_outputs up to which a Hessian is formed and factorised.
+    tol : float, default=1e-8
+        Accuracy of every solve: the largest entry of the lower level's gradient per unit of weight, and the relative
+        residual of the adjoint system.
+    max_newton : int, default=50
+        Newton steps in one epoch at most.
+    cg_max_iter : int, default=1000
+        Longest run of conjugate gradient.
+    refactor_after : int, default=12
+        Iterations of conjugate gradient after which a factor has served its time.
     """
 
     with_adjoint: bool = True
-    max_direct: int = 400
-    cg_tol: float = 1e-2
-    cg_max_iter: int = 500
+    max_direct: int = 1000
+    tol: float = 1e-8
+    max_newton: int = 50
+    cg_max_iter: int = 1000
+    refactor_after: int = 12
+
+    exact = True  # an epoch ends with both solves converged
 
     def init(self, problem, log_penalties, seed=0):
         """W = 0, V = 0. Nothing is random: ``seed`` has no effect."""
@@ -67,48 +78,59 @@ class Aid:
             residuals=np.full(problem.n_splits, np.inf),
             log_penalties=np.array(log_penalties, dtype=np.float64),
             levels=[(_level(problem, k, TRAIN), _level(problem, k, VALIDATION)) for k in range(problem.n_splits)],
+            factors=[None] * problem.n_splits,
         )
 
     def advance(self, problem, state, n_epochs=1.0):
-        """So many Newton steps, a fraction counting as a whole one, each followed by the adjoint's solve."""
+        """Solve both systems of every split; any ``n_epochs`` is one epoch."""
         with threadpool_limits(limits=1, user_api="blas"):
-            for _ in range(max(1, round(n_epochs))):
-                for split in range(problem.n_splits):
-                    self._advance_split(problem, state, split)
-                state.n_epochs += 1.0
+            for split in range(problem.n_splits):
+                self._advance_split(state, split)
+        state.n_epochs += 1.0
         check_finite(state.coef, "aid")
         check_finite(state.adjoint, "aid")
         return state
 
-    def _advance_split(self, problem, state, split):
+    def _advance_split(self, state, split):
         lower, upper = state.levels[split]
         level = replace(lower, penalties=np.append(np.exp(state.log_penalties), 0.0)[:, None])
         W, scale = state.coef[split], 1.0 / max(level.weights.sum(), np.finfo(float).tiny)
-        point = level.at(W)
-        step = -self._solve(level, point, level.gradient(point, W), np.zeros_like(W))
-        W = level.line_search(point, W, step)
-        point = level.at(W)
+        for _ in range(self.max_newton):
+            point = level.at(W)
+            gradient = level.gradient(point, W)
+            state.residuals[split] = np.abs(gradient).max(initial=0.0) * scale
+            if state.residuals[split] <= self.tol:
+                break
+            step = self._solve(state, split, level, point, -gradient, np.zeros_like(W), rtol=1e-3)
+            W = level.line_search(point, W, step)
         state.coef[split] = W
-        state.residuals[split] = np.abs(level.gradient(point, W)).max(initial=0.0) * scale
         if self.with_adjoint:
             seen = upper.at(W)
             state.losses[split] = upper.weights @ seen.losses
-            state.adjoint[split] = self._solve(level, point, upper.gradient(seen, W), state.adjoint[split])
+            right = upper.gradient(seen, W)
+            state.adjoint[split] = self._solve(state, split, level, point, right, state.adjoint[split], rtol=self.tol)
 
-    def _solve(self, level, point, right, start):
-        """H x = right, from ``start`` where it is iterative."""
-        if right.size <= self.max_direct:
-            return level.solve_directly(point, right)
-        residual = right - level.hessian_product(point, start)
-        preconditioner = level.hessian_diagonal(point)
-        product = LinearOperator(
-            (right.size, right.size),
-            matvec=lambda x: level.hessian_product(point, x.reshape(right.shape)).ravel(),
-            dtype=np.float64,
+    def _solve(self, state, split, level, point, right, start, rtol):
+        """H x = right, from ``start``, to a residual of rtol × |right|."""
+        if state.factors[split] is None and right.size <= self.max_direct:
+            state.factors[split] = level.factorise(point)
+        precondition = state.factors[split] or level.diagonal_inverse(point)
+        n_iterations = 0
+
+        def count(_):
+            nonlocal n_iterations
+            n_iterations += 1
+
+        size = (right.size, right.size)
+        product = LinearOperator(size, lambda x: level.hessian_product(point, x.reshape(right.shape)).ravel(), dtype=float)
+        inverse = LinearOperator(size, lambda x: precondition(x.reshape(right.shape)).ravel(), dtype=float)
+        atol = rtol * np.linalg.norm(right)
+        x, _ = cg(
+            product, right.ravel(), start.ravel(), rtol=0.0, atol=atol, maxiter=self.cg_max_iter, M=inverse, callback=count
         )
-        inverse = LinearOperator(product.shape, matvec=lambda x: x.ravel() / preconditioner.ravel(), dtype=np.float64)
-        x, _ = cg(product, residual.ravel(), rtol=self.cg_tol, atol=0.0, maxiter=self.cg_max_iter, M=inverse)
-        return start + x.reshape(right.shape)
+        if n_iterations > self.refactor_after:
+            state.factors[split] = None
+        return x.reshape(right.shape)
 
     def rescale(self, problem, state, log_penalties):
         """Keep W and V as the next start."""
@@ -124,8 +146,7 @@ class Aid:
         solver = replace(self, with_adjoint=False)
         own = solver.init(problem, log_penalties)
         own.coef[0] = state.coef.mean(axis=0)
-        while own.n_epochs < max_epochs and solver.residual(problem, own) > tol:
-            own = solver.advance(problem, own)
+        own = solver.advance(problem, own)
         coef, intercept = solver.coefficients(problem, own)
         return coef[0], intercept[0], own.n_epochs, solver.residual(problem, own) <= tol
 
@@ -230,21 +251,28 @@ class _Level:
         extra[-1] = 0.0 if self.fit_intercept else 1.0
         return self.penalties + extra
 
-    def hessian_diagonal(self, point):
+    def diagonal_inverse(self, point):
+        """Division by the Hessian's diagonal."""
         P = point.probabilities
         squares = self.X.multiply(self.X).tocsr() if hasattr(self.X, "multiply") else self.X**2
         D = self.weights[:, None] * P * (1 - P)
         diagonal = np.vstack([squares.T @ D, D.sum(axis=0)]) + self._curvature_beside_loss()
-        return np.maximum(diagonal, np.finfo(float).tiny ** 0.5)
+        diagonal = np.maximum(diagonal, np.finfo(float).tiny ** 0.5)
+        return lambda x: x / diagonal
 
-    def solve_directly(self, point, right):
+    def factorise(self, point):
+        """Multiplication by the Hessian's inverse, by Cholesky; class by class, as its blocks stand."""
         H = self._hessian(point)
         scale = 1.0 / np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny))
         scaled = H * scale[:, None] * scale
-        scaled[np.diag_indices_from(scaled)] += 1e-13
-        # class by class, as the blocks of the Hessian stand
-        x = scale * cho_solve(cho_factor(scaled), scale * right.T.ravel())
-        return x.reshape(right.T.shape).T
+        scaled[np.diag_indices_from(scaled)] += 1e-12
+        factor = cho_factor(scaled, overwrite_a=True, check_finite=False)
+
+        def solve(x):
+            y = scale * cho_solve(factor, scale * x.T.ravel(), check_finite=False)
+            return y.reshape(x.T.shape).T
+
+        return solve
 
     def _hessian(self, point):
         """(n_outputs (n_features + 1)) squared, one block for each pair of classes."""

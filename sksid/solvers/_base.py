@@ -11,7 +11,12 @@ import numpy as np
 
 
 class Solver(Protocol):
-    """Solves the lower level and the adjoint system of all splits (method.md, section 2)."""
+    """Solves the lower level and the adjoint system of all splits (method.md, section 2).
+
+    ``exact`` tells whether one epoch ends with both solves converged, or has merely come nearer.
+    """
+
+    exact: bool
 
     def init(self, problem, log_penalties, seed=0):
         """A state at W = 0, V = 0."""

@@ -91,6 +91,8 @@ class Dual:
     revisits: int = 1000
     warm: float = 0.7
 
+    exact = False  # an epoch is one more pass
+
     def init(self, problem, log_penalties, seed=0):
         """W = 0, V = 0: all duals zero."""
         n_sides, n_lanes = 1 + self.with_adjoint, problem.n_splits * problem.n_outputs

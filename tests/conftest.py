@@ -1,0 +1,40 @@
+"""Data that several test files share."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.preprocessing import scale
+
+# Two shared cores: more BLAS threads than that only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def cancer():
+    """569 rows, 30 features of unit variance, two classes."""
+    X, y = load_breast_cancer(return_X_y=True)
+    return scale(X), y
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """1797 rows, 64 features from 0 to 1 (three of them always 0), ten classes."""
+    X, y = load_digits(return_X_y=True)
+    return X / 16.0, y
+
+
+@pytest.fixture(scope="session")
+def load():
+    """``load(name) -> X_train, y_train, X_test, y_test`` of the development data beside the repository."""
+    path = DATA / "load.py"
+    if not path.exists():
+        pytest.skip(f"the development data is not at {DATA}")
+    spec = importlib.util.spec_from_file_location("sksid_development_data", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.load
