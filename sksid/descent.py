@@ -94,7 +94,7 @@ class Bilevel:
         return self.solver.losses_on(self.problem, state, self.monitor)
 
 
-# ---- optimisers: init(n_params) -> memory;  update(memory, theta, gradient) -> step, memory ----------------------------
+# ---- optimisers: init(n_params) -> memory;  update(memory, theta, gradient, …) -> step, memory -------------------------
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Secant:
         """No point yet: (left end, right end, last point, last step), each point a pair (θ, F′)."""
         return None, None, None, None
 
-    def update(self, memory, theta, gradient):
-        """The next step, given F′ at θ."""
+    def update(self, memory, theta, gradient, value, reach):
+        """The next step, given F′ at θ; neither F nor ``reach`` is asked for."""
         left, right, last, last_step = memory
         here = (float(theta[0]), float(gradient[0]))
         if here[1] < 0:
@@ -154,28 +154,43 @@ class Secant:
 
 @dataclass(frozen=True)
 class QuasiNewton:
-    """A few hyperparameters: BFGS on the inverse Hessian, with a step limited by the caller.
+    """A few hyperparameters: BFGS in a trust region that is measured in log λ.
+
+    A point with a larger F than the best one is left again: its gradient improves the model, and the region shrinks.
 
     Parameters
     ----------
     first : float, default=1.0
-        Length of the first step.
+        Radius of the first step: the largest change of any log λ_j.
+    longest : float, default=2.5
+        Largest radius.
+    tol : float, default=1e-4
+        Relative increase of F that does not count as one: the accuracy of its values.
     """
 
     first: float = 1.0
+    longest: float = 2.5
+    tol: float = 1e-4
 
     def init(self, n_params):
-        """No point yet: (θ, gradient, inverse Hessian)."""
-        return None, None, None
+        """No point yet: (best θ, its gradient, its F, inverse Hessian, radius)."""
+        return None, None, np.inf, np.eye(n_params), self.first
 
-    def update(self, memory, theta, gradient):
-        """The next step, given the gradient at θ."""
-        before, gradient_before, inverse = memory
-        if before is None:
-            inverse = np.eye(theta.size) * self.first / max(np.linalg.norm(gradient), np.finfo(float).tiny)
+    def update(self, memory, theta, gradient, value, reach):
+        """The next step from θ, given the gradient and F there; ``reach(step)`` is its largest change of a log λ_j."""
+        best, best_gradient, best_value, inverse, radius = memory
+        if best is None:
+            inverse = np.eye(theta.size) * radius / max(reach(gradient), np.finfo(float).tiny)
         else:
-            inverse = _bfgs(inverse, theta - before, gradient - gradient_before)
-        return -inverse @ gradient, (theta.copy(), gradient.copy(), inverse)
+            inverse = _bfgs(inverse, theta - best, gradient - best_gradient)
+        if value <= best_value * (1 + self.tol):
+            radius = radius if best is None else min(2.0 * radius, self.longest)
+            best, best_gradient, best_value = theta.copy(), gradient.copy(), value
+        else:
+            radius = 0.25 * min(radius, reach(theta - best))
+        step = -inverse @ best_gradient
+        step *= min(1.0, radius / max(reach(step), np.finfo(float).tiny))
+        return best + step - theta, (best, best_gradient, best_value, inverse, radius)
 
 
 def _bfgs(inverse, step, change):
@@ -222,6 +237,22 @@ class Momentum:
 
 
 @dataclass(frozen=True)
+class Patience:
+    """How many steps without a better criterion are too many."""
+
+    n_iter_no_change: int
+    tol: float
+
+    def is_lost(self, steps):
+        """Whether none of the last steps was better, by a tenth of ``tol``, than the best one before them."""
+        if len(steps) <= self.n_iter_no_change:
+            return False
+        before = min(step.criterion for step in steps[: -self.n_iter_no_change])
+        lately = min(step.criterion for step in steps[-self.n_iter_no_change :])
+        return lately >= before * (1 - 0.1 * self.tol)
+
+
+@dataclass(frozen=True)
 class Descent:
     """Settings of the descent on one structure.
 
@@ -236,7 +267,8 @@ class Descent:
     inner_tol : float, default=0.1
         Relative accuracy of the hypergradients of a quasi-Newton step.
     max_change : float, default=2.5
-        Largest change of any log λ_j in one step; a fifth of it for many hyperparameters.
+        Largest change of any log λ_j in one step (twice that on the way back from a point that was worse); a fifth of it for
+        many hyperparameters.
     max_epochs : int, default=100
         Epochs of the solver for one hypergradient.
     """
@@ -257,27 +289,31 @@ class Descent:
         return run(bilevel, state, structure, log_penalties, on_step)
 
     def _run_few(self, bilevel, state, structure, log_penalties, on_step):
-        optimiser = Secant() if structure.n_params == 1 else QuasiNewton()
-        memory, steps = optimiser.init(structure.n_params), []
+        optimiser = Secant() if structure.n_params == 1 else QuasiNewton(longest=self.max_change, tol=self.tol)
+        memory, steps, patience = optimiser.init(structure.n_params), [], Patience(self.n_iter_no_change, self.tol)
         theta, offset = structure.start(log_penalties)
+
+        def reach(step):
+            return np.max(np.abs(structure.change(step)), initial=0.0)
+
         while True:
             since = time.perf_counter(), state.n_epochs
             here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
             state = bilevel.solver.rescale(bilevel.problem, state, here)
             state, estimate = self.solve(bilevel, state, structure, self.inner_tol)
             gradient = structure.pull_back(estimate.log_gradient)
-            step, next_memory = optimiser.update(memory, theta, gradient)
+            step, updated = optimiser.update(memory, theta, gradient, estimate.value, reach)
             if self._is_done(step, gradient, estimate.value):
                 # the state may lag behind, and then read a gradient of zero: look again, more closely
                 state, estimate = self.solve(bilevel, state, structure, 0.2 * self.inner_tol, value_rtol=self.tol)
                 gradient = structure.pull_back(estimate.log_gradient)
-                step, next_memory = optimiser.update(memory, theta, gradient)
-            memory = next_memory
+                step, updated = optimiser.update(memory, theta, gradient, estimate.value, reach)
+            memory = updated
             steps.append(bilevel.record(structure, theta, here, state, estimate.losses, gradient, since))
             done = self._is_done(step, gradient, estimate.value) or len(steps) >= self.max_iter
-            if on_step(steps[-1]) or done:
+            if on_step(steps[-1]) or done or patience.is_lost(steps):
                 return state, steps
-            limited = self._limit(structure, step, here, self.max_change)
+            limited = self._limit(structure, step, here, 2 * self.max_change)
             if not np.any(limited):
                 return state, steps
             theta = theta + limited
@@ -296,14 +332,13 @@ class Descent:
         )
 
     def _is_done(self, step, gradient, value):
-        """Whether the model expects no more than a relative decrease of ``tol``, or no descent at all."""
+        """Whether the model expects no more than a relative decrease of ``tol``."""
         return 0.5 * abs(gradient @ step) <= self.tol * max(value, 1e-2)
 
     def _run_many(self, bilevel, state, structure, log_penalties, on_step):
         optimiser = Momentum()
-        memory, steps = optimiser.init(structure.n_params), []
+        memory, steps, patience = optimiser.init(structure.n_params), [], Patience(self.n_iter_no_change, self.tol)
         theta, offset = structure.start(log_penalties)
-        best, since_best = np.inf, 0
         while True:
             since = time.perf_counter(), state.n_epochs
             here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
@@ -312,10 +347,7 @@ class Descent:
             gradient = structure.pull_back(bilevel.solver.log_gradient(bilevel.problem, state))
             losses = bilevel.solver.losses(bilevel.problem, state)
             steps.append(bilevel.record(structure, theta, here, state, losses, gradient, since))
-            improved = steps[-1].criterion < best * (1 - 0.1 * self.tol)
-            best, since_best = (steps[-1].criterion, 0) if improved else (best, since_best + 1)
-            stopped = on_step(steps[-1])
-            if stopped or since_best >= self.n_iter_no_change or len(steps) >= self.max_iter:
+            if on_step(steps[-1]) or patience.is_lost(steps) or len(steps) >= self.max_iter:
                 return state, steps
             step, memory = optimiser.update(memory, theta, gradient)
             theta = theta + self._limit(structure, step, here, 0.2 * self.max_change)

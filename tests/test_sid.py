@@ -7,6 +7,7 @@ from oracles import central_differences, fit_reference, relative_error, split_lo
 from scipy.special import log_softmax, softmax
 from sklearn.datasets import make_classification
 from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold
+
 from sksid import hypergradient
 from sksid.problem import make_problem
 from sksid.sid import solve
@@ -20,7 +21,7 @@ STRUCTURES = {
     "per_feature": "per_feature",
     "matrix": np.column_stack([np.ones(N_FEATURES), np.linspace(-1, 1, N_FEATURES)]),
 }
-LOG_PENALTIES = np.linspace(-1.0, 2.0, N_FEATURES)
+LOG_PENALTIES = np.linspace(0.0, 4.0, N_FEATURES)
 
 
 def blobs(n_classes, sparse=False, n_samples=300):
@@ -55,7 +56,7 @@ def test_hypergradient_is_the_derivative_of_the_cross_validated_loss(name, n_cla
         log_penalties = offset + structure.change(theta)
         return split_losses(X, y, splits, log_penalties, weights, fit_intercept).mean()
 
-    result = hypergradient(X, y, splits, offset, sample_weight=weights, fit_intercept=fit_intercept, tol=1e-5)
+    result = hypergradient(X, y, splits, offset, sample_weight=weights, fit_intercept=fit_intercept)
     expected = central_differences(value, np.zeros(structure.n_params))
     assert result.converged
     assert relative_error(structure.pull_back(result.gradient), expected) <= 1e-3

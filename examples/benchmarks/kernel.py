@@ -1,0 +1,103 @@
+"""What one joint epoch costs: inner, adjoint and validation for 5 splits, against plain scipy products.
+
+The peer is ``X @ W`` plus ``X.T @ R`` in scipy, float32, with one column for each output of each split: what any method
+must do at least to see the data once in both directions. The ratio should be at most 1.5. With it, from what share of
+non-zeros the dense layout is faster than CSR (``sksid.problem.DENSE_FROM``).
+
+    python examples/benchmarks/kernel.py
+"""
+
+from unittest import mock
+
+import _common as common
+import numpy as np
+import scipy.sparse as sp
+from sklearn.model_selection import StratifiedKFold
+
+from sksid import problem as problems
+from sksid.solvers import Dual
+
+N_SPLITS = 5
+DENSITIES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
+
+
+def make_problem(X, y):
+    """The rows for 5 stratified splits, in float32."""
+    classes, labels = np.unique(y, return_inverse=True)
+    splits = list(StratifiedKFold(N_SPLITS).split(X, y))
+    return problems.make_problem(X, labels, splits, n_classes=classes.size, dtype=np.float32)
+
+
+def epochs_of(problem, C):
+    """A callable that goes on by one epoch from a warm state; no revisits, so that every epoch is the same work."""
+    solver = Dual(revisits=0)
+    state = solver.advance(problem, solver.init(problem, np.full(problem.n_features, -np.log(C))), 3.0)
+    return lambda: solver.advance(problem, state, 1.0)
+
+
+def products_of(problem):
+    """A callable for the plain products with the same rows, precision and number of columns."""
+    X, columns = problem.matrix, problem.n_splits * problem.n_outputs
+    rng = np.random.RandomState(0)
+    W = rng.standard_normal((problem.n_features, columns)).astype(np.float32)
+    R = rng.standard_normal((problem.n_rows, columns)).astype(np.float32)
+    return lambda: (X @ W, X.T @ R)
+
+
+def against_scipy(name, X, y, C, repeats):
+    """One row of the first table."""
+    problem = make_problem(X, y)
+    seconds, _ = common.interleave({"epoch": epochs_of(problem, C), "scipy": products_of(problem)}, repeats)
+    return {
+        "data": name,
+        "rows": problem.n_rows,
+        "non-zeros": problem.values.size,
+        "outputs": problem.n_outputs,
+        "epoch s": seconds["epoch"],
+        "scipy s": seconds["scipy"],
+        "ratio": seconds["epoch"] / seconds["scipy"],
+    }
+
+
+def layouts(X, y, repeats):
+    """Dense against CSR, the same pixels thinned out to each density."""
+    rng = np.random.RandomState(0)
+    X = (X / 255.0 + rng.uniform(0.05, 0.1, X.shape)).astype(np.float32)
+    draw = rng.random_sample(X.shape)
+    for density in DENSITIES:
+        thinned = np.where(draw < density, X, np.float32(0))
+        with mock.patch.object(problems, "DENSE_FROM", 0.0):
+            dense = make_problem(thinned, y)
+        csr = make_problem(sp.csr_array(thinned), y)
+        seconds, _ = common.interleave({"dense": epochs_of(dense, 1e-3), "CSR": epochs_of(csr, 1e-3)}, repeats)
+        yield {
+            "non-zeros": density,
+            "outputs": dense.n_outputs,
+            "dense s": seconds["dense"],
+            "CSR s": seconds["CSR"],
+            "dense / CSR": seconds["dense"] / seconds["CSR"],
+        }
+
+
+def main():
+    """Both tables."""
+    args = common.parser(__doc__, repeats=15).parse_args()
+    repeats, rows = (3, 2000) if args.quick else (args.repeats, None)
+    X, y, _, _ = common.synthetic_text(rows or 20_000, 0)
+    products = [against_scipy("synthetic text", X, y, 1.0, repeats)]
+    X, y, _, _ = common.load("20newsgroups", rows)
+    products.append(against_scipy("20 newsgroups", X, y, 10.0, repeats))
+    print(f"One joint epoch of {N_SPLITS} splits against X @ W and X.T @ R, medians of {repeats} (target: ratio at most 1.5)\n")
+    common.table(products)
+    X, y, _, _ = common.load("mnist", rows or 6000, raw=True)
+    tables = [list(layouts(X, labels, repeats)) for labels in (y % 2, y)]
+    for found in tables:
+        print(f"\nOne joint epoch on MNIST thinned out, {X.shape[0]} rows; sksid.problem.DENSE_FROM = {problems.DENSE_FROM}\n")
+        common.table(found)
+        faster = [row["non-zeros"] for row in found if row["dense / CSR"] < 1]
+        print(f"dense is faster from {min(faster)} on" if faster else "dense is never faster")
+    common.finish("kernel", args, {"products": products, "layouts": tables})
+
+
+if __name__ == "__main__":
+    main()
