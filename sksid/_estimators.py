@@ -117,8 +117,8 @@ def check_classes(estimator, classes):
         )
     if classes.size > 2 and isinstance(estimator, SGDClassifier):
         raise ValueError(
-            f"estimator: SGDClassifier fits {classes.size} models, one class against the rest, not one model of "
-            f"{classes.size} classes. Use LogisticRegression()."
+            f"Only binary classification is supported. estimator: SGDClassifier fits {classes.size} models, one class "
+            "against the rest, and not the one model whose loss is tuned. Use LogisticRegression()."
         )
     if classes.size > 2 and estimator.solver == "liblinear":
         raise ValueError("estimator: solver='liblinear' takes two classes only. Set solver='lbfgs'.")

@@ -21,6 +21,7 @@ from sksid._sklearn import (
     HasMethods,
     Interval,
     MultimetricScorer,
+    SGDClassifier,
     StrOptions,
     check_method_params,
     check_sample_weight,
@@ -56,15 +57,11 @@ class _Data:
         """The mean number of training rows."""
         return float(np.mean([train.size for train, _ in self.splits]))
 
-    def search_dtype(self, target):
-        """float32 where that is faster and accurate enough: not for little data, nor for weak penalties on large features.
-
-        At x²/λ = 1e3, the rounding of a dual variable moves the row's output by 1e-4.
-        """
-        squares = self.X.multiply(self.X) if sp.issparse(self.X) else np.square(self.X)
-        stiffness = squares.sum() / self.X.shape[0] * np.exp(-target.log_penalty(self.n_train))
+    @property
+    def search_dtype(self):
+        """float32, which is twice as fast, where there is enough data for that to matter."""
         entries = self.X.nnz if sp.issparse(self.X) else self.X.size
-        return np.float32 if entries * len(self.splits) > 1e6 and stiffness < 1e3 else np.float64
+        return np.float32 if entries * len(self.splits) > 1e6 else np.float64
 
     def problem(self, splits=None, train_scale=None, **settings):
         """The rows laid out for the solvers: of these splits, or of the search's own."""
@@ -245,6 +242,8 @@ class HypergradientSearchCV(BaseSearchCV):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.array_api_support = False
+        if isinstance(self.estimator, SGDClassifier):
+            tags.classifier_tags.multi_class = False
         return tags
 
     def _get_scorers(self):
@@ -277,12 +276,13 @@ class HypergradientSearchCV(BaseSearchCV):
         """
         target = _estimators.read(self.estimator)
         scorers, refit_metric = self._get_scorers()
+        X, y = indexable(X, y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         data, structure = self._prepare(X, y, target, routed)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
 
-        problem = data.problem(dtype=data.search_dtype(target), seed=seed)
+        problem = data.problem(dtype=data.search_dtype, seed=seed)
         score = None
         if self.scoring not in LOG_LOSS:
             score = SplitScorer(
@@ -300,7 +300,6 @@ class HypergradientSearchCV(BaseSearchCV):
 
     def _prepare(self, X, y, target, routed):
         """Everything that can be wrong is found here, before any work is done."""
-        indexable(X, y)
         checker = clone(self.estimator)
         checked, y = validate_data(
             checker, X, y, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], order="C"
@@ -395,7 +394,7 @@ class HypergradientSearchCV(BaseSearchCV):
                 bilevel.problem,
                 bilevel.solver,
                 state,
-                rtol=0.02,
+                rtol=0.1,
                 value_tol=self.tol,
                 value_rtol=FINAL_TOL,
                 max_epochs=MAX_EPOCHS,

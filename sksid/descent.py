@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sksid.sid import solve
+from sksid.sid import MANY_ROWS, solve
 from sksid.structures import shared
 
 LOG_PENALTY_RANGE = (-18.0, 18.0)
@@ -94,7 +94,7 @@ class Bilevel:
         return self.solver.losses_on(self.problem, state, self.monitor)
 
 
-# ---- optimisers: init(n_params) -> memory;  update(memory, theta, gradient, …) -> step, memory -------------------------
+# ---- optimisers: init(n_params) -> memory;  update(memory, θ, ∇F, F, reach) -> step, memory -------------------------
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,11 @@ class Secant:
     def init(self, n_params):
         """No point yet: (left end, right end, last point, last step), each point a pair (θ, F′)."""
         return None, None, None, None
+
+    @staticmethod
+    def slack(memory):
+        """How much less accurate a gradient may be: on the way to a bracket little more than its sign is needed."""
+        return 1.0 if memory[0] is not None and memory[1] is not None else 3.0
 
     def update(self, memory, theta, gradient, value, reach):
         """The next step, given F′ at θ; neither F nor ``reach`` is asked for."""
@@ -176,6 +181,11 @@ class QuasiNewton:
         """No point yet: (best θ, its gradient, its F, inverse Hessian, radius)."""
         return None, None, np.inf, np.eye(n_params), self.first
 
+    @staticmethod
+    def slack(memory):
+        """How much less accurate a gradient may be: the model needs them all."""
+        return 1.0
+
     def update(self, memory, theta, gradient, value, reach):
         """The next step from θ, given the gradient and F there; ``reach(step)`` is its largest change of a log λ_j."""
         best, best_gradient, best_value, inverse, radius = memory
@@ -220,8 +230,8 @@ class Momentum:
         """The running means (m, v) and the number of updates."""
         return np.zeros(n_params), np.zeros(n_params), 0
 
-    def update(self, memory, theta, gradient):
-        """The next step, given the gradient at θ."""
+    def update(self, memory, theta, gradient, value, reach):
+        """The next step, given the gradient at θ; neither F nor ``reach`` is asked for."""
         m, v, count = memory
         m = self.first_moment * m + (1 - self.first_moment) * gradient
         v = self.second_moment * v + (1 - self.second_moment) * gradient**2
@@ -267,8 +277,7 @@ class Descent:
     inner_tol : float, default=0.1
         Relative accuracy of the hypergradients of a quasi-Newton step.
     max_change : float, default=2.5
-        Largest change of any log λ_j in one step (twice that on the way back from a point that was worse); a fifth of it for
-        many hyperparameters.
+        Largest change of any log λ_j in one step; a fifth of it for many hyperparameters.
     max_epochs : int, default=100
         Epochs of the solver for one hypergradient.
     """
@@ -300,7 +309,8 @@ class Descent:
             since = time.perf_counter(), state.n_epochs
             here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
             state = bilevel.solver.rescale(bilevel.problem, state, here)
-            state, estimate = self.solve(bilevel, state, structure, self.inner_tol)
+            slack = optimiser.slack(memory) if bilevel.problem.n_rows >= MANY_ROWS else 1.0
+            state, estimate = self.solve(bilevel, state, structure, slack * self.inner_tol)
             gradient = structure.pull_back(estimate.log_gradient)
             step, updated = optimiser.update(memory, theta, gradient, estimate.value, reach)
             if self._is_done(step, gradient, estimate.value):
@@ -313,7 +323,7 @@ class Descent:
             done = self._is_done(step, gradient, estimate.value) or len(steps) >= self.max_iter
             if on_step(steps[-1]) or done or patience.is_lost(steps):
                 return state, steps
-            limited = self._limit(structure, step, here, 2 * self.max_change)
+            limited = self._limit(structure, step, here, self.max_change)
             if not np.any(limited):
                 return state, steps
             theta = theta + limited
@@ -349,7 +359,7 @@ class Descent:
             steps.append(bilevel.record(structure, theta, here, state, losses, gradient, since))
             if on_step(steps[-1]) or patience.is_lost(steps) or len(steps) >= self.max_iter:
                 return state, steps
-            step, memory = optimiser.update(memory, theta, gradient)
+            step, memory = optimiser.update(memory, theta, gradient, None, None)
             theta = theta + self._limit(structure, step, here, 0.2 * self.max_change)
 
     @staticmethod

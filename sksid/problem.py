@@ -16,9 +16,9 @@ UNUSED, TRAIN, VALIDATION = 0, 1, 2
 # The kernels fetch the features of the entries behind a row's end; so the column indices go on a little.
 COLUMNS_AHEAD = 16
 
-# A dense matrix with a smaller share of non-zeros than this is faster as CSR (measured, see the closing table of
+# A dense matrix with a smaller share of non-zeros than this is faster as CSR (measured by
 # examples/benchmarks/kernel.py).
-DENSE_FROM = 0.3
+DENSE_FROM = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,18 @@ class Problem:
         if self.columns is None:
             return self.values.reshape(shape)
         return sp.csr_array((self.values, self.columns[: self.values.size], self.indptr), shape=shape)
+
+    @cached_property
+    def wide(self):
+        """The same problem in float64."""
+        return self.astype(np.float64)
+
+    @cached_property
+    def largest_row(self):
+        """The largest s_i Σ_j x_ij² of a training row: over λ, it is the row's curvature in the lower level."""
+        squares = np.square(self.values, dtype=np.float64)
+        norms = np.add.reduceat(np.append(squares, 0.0), self.indptr[:-1]) * (np.diff(self.indptr) > 0)
+        return float(np.max(norms * self.weights * self.train_scale.max(axis=1)[self.labels], initial=0.0))
 
     @cached_property
     def train_totals(self):

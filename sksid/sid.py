@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length
-from sklearn.utils.validation import _check_sample_weight, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from sksid.problem import make_problem
 from sksid.solvers import Dual
 
-# With fewer rows than this an epoch is cheap and its changes erratic: the tolerance must be met twice running.
+# With fewer rows than this an epoch is cheap and its changes erratic: the tolerance must be met twice running, and the
+# residuals be small.
 MANY_ROWS = 5000
 
 # The rate by which the hypergradient's changes shrink from epoch to epoch is trusted between these.
 RATES = (0.1, 0.98)
+FIRST_RATE = 0.7  # where there has been one change only
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max
             error = _extrapolate(changes)
             allowed = rtol * np.max(np.abs(gradient), initial=0.0) + value_tol * np.mean(losses)
             settled = abs(np.mean(losses) - value) <= value_rtol * np.mean(losses)
+            few = problem.n_rows < MANY_ROWS
+            settled = settled and (not few or solver.residual(problem, state) <= 0.01 * rtol)
             met = met + 1 if error <= allowed and settled else 0
-            converged = met >= (1 if problem.n_rows >= MANY_ROWS else 2)
+            converged = met >= 1 + few
         before, value = gradient, np.mean(losses)
     return state, Estimate(losses, log_gradient, error, bool(converged), state.n_epochs - start)
 
@@ -99,7 +103,7 @@ def _extrapolate(changes):
     if change == 0.0:
         return 0.0
     if len(changes) == 1:
-        rate = RATES[1]
+        rate = FIRST_RATE
     elif len(changes) == 2:
         rate = change / changes[-2] if changes[-2] else RATES[1]
     else:
@@ -224,7 +228,11 @@ def hypergradient(
     y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
     if sample_weight is not None:
-        sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        sample_weight = check_array(
+            sample_weight, ensure_2d=False, dtype=np.float64, ensure_non_negative=True, input_name="sample_weight"
+        )
+        if sample_weight.shape != (X.shape[0],):
+            raise ValueError(f"sample_weight has shape {sample_weight.shape}, but X has {X.shape[0]} rows. Give one for each.")
     classes, labels = np.unique(y, return_inverse=True)
     if classes.size < 2:
         raise ValueError("y has one class only. Give labels of two classes or more.")
@@ -276,12 +284,13 @@ def check_splits(splits, labels, classes, sample_weight=None):
     for k, (train, val) in enumerate(splits):
         mass = np.bincount(labels[train], weights=weights[train], minlength=classes.size)
         if not (mass > 0).all():
-            missing = classes[np.flatnonzero(~(mass > 0))[0]]
+            missing = classes.tolist()[np.flatnonzero(~(mass > 0))[0]]
             raise ValueError(
-                f"cv: split {k} has no training row (of positive weight) of class {missing!r}. Use a stratified splitter "
-                "such as StratifiedKFold, fewer splits, or drop classes with too few rows."
+                f"cv: split {k} has no training row of class {missing!r} with a positive sample_weight. Use a stratified "
+                "splitter such as StratifiedKFold, fewer splits, or drop classes with too few rows."
             )
         if not weights[val].sum() > 0:
             raise ValueError(
-                f"cv: split {k} has no validation row of positive weight. Use a splitter whose test sets are not empty."
+                f"cv: split {k} has no validation row with a positive sample_weight. "
+                "Use a splitter whose test sets are not empty."
             )

@@ -43,7 +43,7 @@ def check(X, y, found):
     state, rows = None, []
     for factor in FACTORS:
         C = factor * found.best_params_["C"]
-        losses, residual, state = common.converge(problem, -np.log(C), state=state)
+        losses, residual, state = common.converge(problem, -np.log(C), state=state, tol=1e-6, max_epochs=300)
         rows.append({"factor": factor, "C": C, "cv loss": float(losses.mean()), "residual": residual, "epochs": state.n_epochs})
     return rows
 

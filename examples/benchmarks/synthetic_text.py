@@ -27,7 +27,9 @@ def search(X, y, splits, structure):
 
 def grid(X, y, splits, solver):
     """scikit-learn's: 10 values of C, and refit."""
-    model = LogisticRegressionCV(Cs=10, cv=splits, solver=solver, scoring="neg_log_loss", use_legacy_attributes=False)
+    model = LogisticRegressionCV(
+        Cs=10, cv=splits, solver=solver, scoring="neg_log_loss", l1_ratios=(0,), use_legacy_attributes=False
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(X, y)

@@ -29,6 +29,8 @@ enum {
     CURVATURE,         /* s_i d_i / (1 + q_i d_i), d the mean diagonal of D: how stiff the intercept is */
     LOWER_RESIDUAL,    /* s_i |p_i - e_y - beta_i|^2 */
     ADJOINT_RESIDUAL,  /* s_i |D_i r_i - u_i|^2 */
+    LOWER_SIZE,        /* s_i |beta_i|^2, training rows */
+    ADJOINT_SIZE,      /* s_i |u_i|^2 */
     N_SUMS
 };
 

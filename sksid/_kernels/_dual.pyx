@@ -39,6 +39,7 @@ cdef extern from "_dual.h" nogil:
 SUMS = (
     "validation_loss", "validation_weight", "train_loss", "train_weight",
     "gap", "curvature", "lower_residual", "adjoint_residual",
+    "lower_size", "adjoint_size",
 )
 
 

@@ -386,6 +386,8 @@ static inline void NAME(sum_logistic)(const NAME(row) *R, int split, REAL a, REA
     sums[CURVATURE] += train * curvature / (1 + train * R->q0 * curvature);
     sums[LOWER_RESIDUAL] += train * lower * lower;
     sums[ADJOINT_RESIDUAL] += train * adjoint * adjoint;
+    sums[LOWER_SIZE] += train * beta * beta;
+    sums[ADJOINT_SIZE] += train * u * u;
     if (val > 0) {
         sums[VALIDATION_LOSS] += val * NAME(logistic_loss)(R->label ? a : -a);
         sums[VALIDATION_WEIGHT] += val;
@@ -468,6 +470,8 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
         for (int k = 0; k < n; k++)
             next[k] -= u[k];
         sums[ADJOINT_RESIDUAL] += train * NAME(dot)(next, next, n);
+        sums[LOWER_SIZE] += train * NAME(dot)(beta, beta, n);
+        sums[ADJOINT_SIZE] += train * NAME(dot)(u, u, n);
     }
     if (!update) {
         sums[TRAIN_LOSS] += train * loss;

@@ -37,7 +37,7 @@ class Solver(Protocol):
         """∂F/∂log λ, (n_features,), at the state's W and V."""
 
     def residual(self, problem, state):
-        """How far the lower level is from done: root mean square of p − e_y − β over the training rows."""
+        """How far the solves are from done, on the scale of probabilities."""
 
     def coefficients(self, problem, state):
         """W as (n_splits, n_outputs, n_features) and b as (n_splits, n_outputs), float64."""

@@ -9,7 +9,9 @@ from sksid.problem import TRAIN
 from sksid.solvers._base import check_finite
 
 CACHE_LINE = 64
+FLOAT32_CURVATURE = 3e5  # s x²/λ above which float32 duals are too coarse: their rounding moves the row's output by 0.02
 WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
+TINY = np.finfo(float).tiny
 STIFFNESS_RANGE = (0.005, 0.5)
 SUM = {name: column for column, name in enumerate(kernels.SUMS)}
 
@@ -94,7 +96,8 @@ class Dual:
     exact = False  # an epoch is one more pass
 
     def init(self, problem, log_penalties, seed=0):
-        """W = 0, V = 0: all duals zero."""
+        """W = 0, V = 0: all duals zero. In the problem's precision, or in float64 where penalties are too weak for it."""
+        problem = _in_precision(problem, log_penalties)
         n_sides, n_lanes = 1 + self.with_adjoint, problem.n_splits * problem.n_outputs
         state = DualState(
             table=_zeros_on_line((problem.n_features + 1, n_sides * n_lanes + 1), problem.dtype),
@@ -114,9 +117,10 @@ class Dual:
 
     def advance(self, problem, state, n_epochs=1.0):
         """Visit ``n_epochs`` × all blocks, each epoch in a new order."""
+        problem = _as_state(problem, state)
         n_blocks = -(-problem.n_rows // self.block_size)
         todo = max(1, round(n_epochs * n_blocks))
-        per_call = max(1, int(n_blocks * WORK_PER_CALL / (problem.values.size * state.table.shape[1] + 1)))
+        per_call = max(1, _rows_per_call(problem, state) // self.block_size)
         while todo:
             if not state.pending.size:
                 state.pending = state.random.permutation(n_blocks)
@@ -144,7 +148,9 @@ class Dual:
             return
         rounds = min(self.revisits, int(0.5 * problem.n_rows / rows.size))
         visits = np.concatenate([state.random.permutation(rows) for _ in range(rounds)])
-        check_finite(kernels.advance(problem, state, visits, 1), "dual")
+        per_call = _rows_per_call(problem, state)
+        for start in range(0, visits.size, per_call):
+            check_finite(kernels.advance(problem, state, visits[start : start + per_call], 1), "dual")
         state.n_epochs += visits.size / problem.n_rows
 
     def _remember(self, problem, state, sums, fraction):
@@ -163,7 +169,7 @@ class Dual:
     def _set_intercept_stiffness(self, problem, state, sums):
         n_sides, n_lanes = state.imbalance.shape
         visited = sums[:, SUM["train_weight"]]
-        curvature = sums[:, SUM["curvature"]] / np.maximum(visited, np.finfo(float).tiny)
+        curvature = sums[:, SUM["curvature"]] / np.maximum(visited, TINY)
         total = problem.train_totals.mean() * curvature.mean()
         state.table[-1, n_sides * n_lanes] = 1.0 / max(state.stiffness * total, 1e-10 * problem.n_rows)
 
@@ -174,6 +180,9 @@ class Dual:
         residuals of a weaker penalty are smaller. So they shrink with the geometric mean of the penalties, to the power
         ``warm``; being convex combinations of β and 0, they stay feasible. Where penalties rise, duals are kept.
         """
+        if _in_precision(problem, log_penalties).dtype != state.table.dtype == np.float32:
+            state = self.convert(problem.wide, state)
+        problem = _as_state(problem, state)
         change = np.mean(np.asarray(log_penalties) - state.log_penalties)
         shrink = float(np.exp(min(0.0, self.warm * change)))
         state.log_penalties = np.array(log_penalties, dtype=np.float64)
@@ -184,9 +193,11 @@ class Dual:
 
     def rebuild(self, problem, state):
         """Sum up W, V and the imbalance from the duals alone."""
+        problem = _as_state(problem, state)
         state.table[:-1, : state.imbalance.size] = 0
         state.imbalance[:] = 0
-        kernels.rebuild(problem, state, 0, problem.n_rows)
+        for start, stop in _ranges(problem, state):
+            kernels.rebuild(problem, state, start, stop)
         return state
 
     def convert(self, problem, state):
@@ -228,20 +239,27 @@ class Dual:
     def losses(self, problem, state):
         """The validation loss of each split, every row's taken when it was visited in the last epoch."""
         sums = _total(state)
-        return sums[:, SUM["validation_loss"]] / np.maximum(sums[:, SUM["validation_weight"]], np.finfo(float).tiny)
+        return sums[:, SUM["validation_loss"]] / np.maximum(sums[:, SUM["validation_weight"]], TINY)
 
     def log_gradient(self, problem, state):
         """−λ_j/n_splits Σ ⟨W_j, V_j⟩ over the splits."""
-        return kernels.contract(problem, state) * (-np.exp(state.log_penalties) / problem.n_splits)
+        return kernels.contract(_as_state(problem, state), state) * (-np.exp(state.log_penalties) / problem.n_splits)
 
     def residual(self, problem, state):
-        """Root mean square, over the training rows of the last epoch, of p − e_y − β before the row's update."""
-        sums = _total(state)
-        return float(np.sqrt(sums[:, SUM["lower_residual"]].sum() / max(sums[:, SUM["train_weight"]].sum(), 1e-300)))
+        """How far both solves were from done when the rows of the last epoch were visited.
+
+        The root mean square over the training rows of p − e_y − β, a difference of probabilities, or, where β itself is
+        small, as on separable data, a hundredth of it relative to β; for the adjoint, that of D r − u relative to u.
+        """
+        sums = dict(zip(kernels.SUMS, _total(state).sum(axis=0), strict=True))
+        lower = np.sqrt(sums["lower_residual"] / max(sums["train_weight"], TINY))
+        relative = np.sqrt(sums["lower_residual"] / max(sums["lower_size"], TINY))
+        adjoint = np.sqrt(sums["adjoint_residual"] / max(sums["adjoint_size"], TINY)) if self.with_adjoint else 0.0
+        return float(max(lower, 0.01 * relative, 0.01 * adjoint))
 
     def losses_on(self, problem, state, rows):
         """The weighted mean loss of each split's model on other rows, a Problem of their own with one validation role."""
-        rows = rows.astype(state.table.dtype)
+        rows = _as_state(rows, state)
         n_sides, n_lanes = state.imbalance.shape
         duals = np.zeros((rows.n_rows, n_sides, n_lanes), dtype=rows.dtype)
         bare = replace(state, duals=duals, residuals=np.zeros((rows.n_rows, 2)))
@@ -249,16 +267,11 @@ class Dual:
 
     def evaluate(self, problem, state):
         """The kernels' sums (n_splits, len(SUM)) over all rows at the state as it stands: losses, gap, residuals."""
-        return self._evaluate_in_parts(problem, state)
+        return self._evaluate_in_parts(_as_state(problem, state), state)
 
     @staticmethod
     def _evaluate_in_parts(problem, state):
-        step = max(1, int(problem.n_rows * WORK_PER_CALL / (problem.values.size * state.table.shape[1] + 1)))
-        parts = [
-            kernels.evaluate(problem, state, start, min(start + step, problem.n_rows))
-            for start in range(0, problem.n_rows, step)
-        ]
-        sums = np.sum(parts, axis=0)
+        sums = np.sum([kernels.evaluate(problem, state, start, stop) for start, stop in _ranges(problem, state)], axis=0)
         check_finite(sums, "dual")
         return sums
 
@@ -276,6 +289,30 @@ class Dual:
         lanes = state.table[:, side * n_lanes : (side + 1) * n_lanes].astype(np.float64)
         shape = (problem.n_splits, problem.n_outputs)
         return np.ascontiguousarray(lanes[:-1].T).reshape(*shape, -1), lanes[-1].reshape(shape)
+
+
+def _in_precision(problem, log_penalties):
+    """The problem, or its float64 copy where a row's curvature is too large for float32."""
+    largest = problem.largest_row * np.exp(-np.min(log_penalties))
+    return problem.wide if largest > FLOAT32_CURVATURE else problem
+
+
+def _as_state(problem, state):
+    """The problem in the state's precision."""
+    if problem.dtype == state.table.dtype:
+        return problem
+    return problem.wide if state.table.dtype == np.float64 else problem.astype(np.float32)
+
+
+def _rows_per_call(problem, state):
+    work = problem.values.size * state.table.shape[1] / problem.n_rows
+    return max(1, int(WORK_PER_CALL / (work + 1)))
+
+
+def _ranges(problem, state):
+    """The rows in parts, (start, stop), that take a kernel some tenths of a second."""
+    step = _rows_per_call(problem, state)
+    return [(start, min(start + step, problem.n_rows)) for start in range(0, problem.n_rows, step)]
 
 
 def _adapt_stiffness(state):
