@@ -76,7 +76,9 @@ cdef int bind(rows, state, dual_problem *problem, dual_state *bound) except -1:
 
 
 def scratch_for(rows, state):
-    return np.empty(2 * state.table.shape[1] + 2 * rows.n_splits + 16 + 12 * (rows.n_outputs + 8), rows.values.dtype)
+    return np.empty(
+        2 * state.table.shape[1] + (2 + N_SUMS) * (rows.n_splits + 8) + 12 * (rows.n_outputs + 8), rows.values.dtype
+    )
 
 
 def advance(rows, state, blocks, int64_t block_size):

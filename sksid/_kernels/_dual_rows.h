@@ -308,6 +308,8 @@ typedef struct {
     REAL *change;        /* (width,)  what scatter takes off [W | V] */
     REAL *train, *val;   /* (n_splits,) weights; zero where the row has the other role, or none */
     REAL *beta, *u;      /* (n_lanes,) the row's duals */
+    REAL *sums;          /* (N_SUMS, PADDED(n_splits)) of a block of binary rows */
+    REAL residuals[2];   /* the row's LOWER_RESIDUAL and ADJOINT_RESIDUAL over all splits */
     REAL *work;          /* twelve vectors of PADDED(n_outputs) */
 } NAME(row);
 
@@ -317,8 +319,9 @@ static inline void NAME(place_row)(const dual_problem *P, const dual_state *S, R
     R->change = R->product + S->width;
     R->train = R->change + S->width;
     R->val = R->train + PADDED(P->n_splits);
-    R->work = R->val + PADDED(P->n_splits);
-    memset(scratch, 0, sizeof(REAL) * (2 * S->width + 2 * PADDED(P->n_splits)));
+    R->sums = R->val + PADDED(P->n_splits);
+    R->work = R->sums + N_SUMS * PADDED(P->n_splits);
+    memset(scratch, 0, sizeof(REAL) * (2 * S->width + (2 + N_SUMS) * PADDED(P->n_splits)));
 }
 
 static inline void NAME(prefetch_row)(const dual_problem *P, const dual_state *S, int64_t i)
@@ -376,64 +379,85 @@ static inline double NAME(logistic_loss)(REAL margin) /* log(1 + exp(-margin)) *
     return (margin < 0 ? -margin : 0) + NAME(log)((REAL)1.0 + NAME(exp_neg)(-NAME(abs)(margin)));
 }
 
-/* The row's part in the sums, per lane (= split, as K' = 1), before its update. */
-static inline void NAME(sum_logistic)(const NAME(row) *R, int split, REAL a, REAL r, REAL beta, REAL u, REAL at_a,
-                                      REAL curvature, double *sums)
-{
-    const REAL train = R->train[split], val = R->val[split], lower = at_a - beta, adjoint = curvature * r - u;
-    sums += split * N_SUMS;
-    sums[TRAIN_WEIGHT] += train;
-    sums[CURVATURE] += train * curvature / (1 + train * R->q0 * curvature);
-    sums[LOWER_RESIDUAL] += train * lower * lower;
-    sums[ADJOINT_RESIDUAL] += train * adjoint * adjoint;
-    sums[LOWER_SIZE] += train * beta * beta;
-    sums[ADJOINT_SIZE] += train * u * u;
-    if (val > 0) {
-        sums[VALIDATION_LOSS] += val * NAME(logistic_loss)(R->label ? a : -a);
-        sums[VALIDATION_WEIGHT] += val;
-    }
-}
-
 static inline double NAME(xlogx)(double x) { return x > 0 ? x * log(x) : 0; }
 
+/* What a fixed W and V are measured by, in double: the loss of training rows and the gap. */
+static inline void NAME(measure_logistic)(const NAME(row) *R, int split, REAL margin, REAL wrong, double *sums)
+{
+    const double loss = NAME(logistic_loss)(margin), train = R->train[split];
+    const double conjugate = NAME(xlogx)(wrong) + NAME(xlogx)(1.0 - wrong);
+    sums[split * N_SUMS + TRAIN_LOSS] += train * loss;
+    sums[split * N_SUMS + GAP] += train * (loss + conjugate + (double)margin * wrong);
+}
+
+/* All splits of one row, K' = 1, VEC lanes at a time: a lane is a split. The sums are taken before the update, in
+ * R->sums, which drain_sums empties. */
 static inline void NAME(update_logistic)(const dual_problem *P, dual_state *S, NAME(row) *R, int update, double *sums)
 {
-    const int n = P->n_splits, both = S->n_sides == 2;
+    const int n = P->n_splits, both = S->n_sides == 2, padded = PADDED(n);
     const REAL s = R->label ? (REAL)1.0 : (REAL)-1.0;
+    R->residuals[0] = R->residuals[1] = 0;
     for (int first = 0; first < n; first += VEC) {
-        REAL a[VEC] = {0}, r[VEC] = {0}, q[VEC] = {0}, beta[VEC] = {0}, u[VEC] = {0};
-        REAL beta_new[VEC], u_new[VEC], at_a[VEC], curvature[VEC];
+        REAL a[VEC] = {0}, r[VEC] = {0}, beta[VEC] = {0}, u[VEC] = {0}, q[VEC];
+        REAL beta_new[VEC], u_new[VEC], at_a[VEC], curvature[VEC], lower[VEC], adjoint[VEC];
+        const REAL *train = R->train + first, *val = R->val + first;
         const int here = n - first < VEC ? n - first : VEC;
         for (int l = 0; l < here; l++) {
             a[l] = R->product[first + l];
-            q[l] = R->train[first + l] * R->q0;
             beta[l] = R->beta[first + l];
-            r[l] = both ? R->product[n + first + l] : 0;
-            u[l] = both ? R->u[first + l] : 0;
         }
+        if (both)
+            for (int l = 0; l < here; l++) {
+                r[l] = R->product[n + first + l];
+                u[l] = R->u[first + l];
+            }
+        for (int l = 0; l < VEC; l++)
+            q[l] = train[l] * R->q0;
         NAME(solve_logistic)(a, r, q, beta, u, s, beta_new, u_new, at_a, curvature);
+        REAL *part = R->sums + first;
+        for (int l = 0; l < VEC; l++) {
+            lower[l] = train[l] * (at_a[l] - beta[l]) * (at_a[l] - beta[l]);
+            adjoint[l] = train[l] * (curvature[l] * r[l] - u[l]) * (curvature[l] * r[l] - u[l]);
+            part[VALIDATION_WEIGHT * padded + l] += val[l];
+            part[TRAIN_WEIGHT * padded + l] += train[l];
+            part[CURVATURE * padded + l] += train[l] * curvature[l] / (1 + q[l] * curvature[l]);
+            part[LOWER_RESIDUAL * padded + l] += lower[l];
+            part[ADJOINT_RESIDUAL * padded + l] += adjoint[l];
+            part[LOWER_SIZE * padded + l] += train[l] * beta[l] * beta[l];
+            part[ADJOINT_SIZE * padded + l] += train[l] * u[l] * u[l];
+        }
+        R->residuals[0] += NAME(total)(lower);
+        R->residuals[1] += NAME(total)(adjoint);
         for (int l = 0; l < here; l++)
-            NAME(sum_logistic)(R, first + l, a[l], r[l], beta[l], u[l], at_a[l], curvature[l], sums);
-        if (update)
-            for (int l = 0; l < here; l++) {
-                const int k = first + l;
-                const REAL change = beta_new[l] - beta[l];
-                R->change[k] = R->train[k] * change;
-                R->beta[k] = beta_new[l];
-                if (both) {
-                    R->change[n + k] = R->train[k] * (u_new[l] - u[l]) - R->val[k] * change;
-                    R->u[k] = u_new[l];
-                }
+            if (val[l] > 0)
+                part[VALIDATION_LOSS * padded + l] += val[l] * (REAL)NAME(logistic_loss)(s * a[l]);
+        if (!update) {
+            for (int l = 0; l < here; l++)
+                NAME(measure_logistic)(R, first + l, s * a[l], -s * beta[l], sums);
+            continue;
+        }
+        for (int l = 0; l < here; l++) {
+            const int k = first + l;
+            const REAL change = beta_new[l] - beta[l];
+            R->change[k] = train[l] * change;
+            R->beta[k] = beta_new[l];
+            if (both) {
+                R->change[n + k] = train[l] * (u_new[l] - u[l]) - val[l] * change;
+                R->u[k] = u_new[l];
             }
-        else
-            for (int l = 0; l < here; l++) {
-                const REAL wrong = -s * beta[l];
-                const double loss = NAME(logistic_loss)(s * a[l]), train = R->train[first + l];
-                sums[(first + l) * N_SUMS + TRAIN_LOSS] += train * loss;
-                sums[(first + l) * N_SUMS + GAP] +=
-                    train * (loss + NAME(xlogx)(wrong) + NAME(xlogx)(1.0 - wrong) + s * a[l] * wrong);
-            }
+        }
     }
+}
+
+/* Empty the binary rows' sums into the pass's, in double: after every block, before rounding adds up. */
+static inline void NAME(drain_sums)(const dual_problem *P, NAME(row) *R, double *sums)
+{
+    const int padded = PADDED(P->n_splits);
+    for (int j = 0; j < N_SUMS; j++)
+        for (int k = 0; k < P->n_splits; k++) {
+            sums[k * N_SUMS + j] += R->sums[j * padded + k];
+            R->sums[j * padded + k] = 0;
+        }
 }
 
 /* One split of one row, K' > 1. p is at a on entry of the sums, at the new z afterwards. */
@@ -465,11 +489,15 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
         sums[CURVATURE] += train * curvature / (1 + q * curvature);
         for (int k = 0; k < n; k++)
             next[k] -= beta[k];
-        sums[LOWER_RESIDUAL] += train * NAME(dot)(next, next, n);
+        const REAL lower = train * NAME(dot)(next, next, n);
         NAME(apply_curvature)(p, r, n, next);
         for (int k = 0; k < n; k++)
             next[k] -= u[k];
-        sums[ADJOINT_RESIDUAL] += train * NAME(dot)(next, next, n);
+        const REAL adjoint = train * NAME(dot)(next, next, n);
+        R->residuals[0] += lower;
+        R->residuals[1] += adjoint;
+        sums[LOWER_RESIDUAL] += lower;
+        sums[ADJOINT_RESIDUAL] += adjoint;
         sums[LOWER_SIZE] += train * NAME(dot)(beta, beta, n);
         sums[ADJOINT_SIZE] += train * NAME(dot)(u, u, n);
     }
@@ -512,6 +540,7 @@ static inline void NAME(update_row)(const dual_problem *P, dual_state *S, NAME(r
         NAME(update_logistic)(P, S, R, update, sums);
         return;
     }
+    R->residuals[0] = R->residuals[1] = 0;
     for (int split = 0; split < P->n_splits; split++)
         if (R->roles[split] != UNUSED)
             NAME(update_softmax)(P, S, R, split, update, sums);
@@ -521,15 +550,6 @@ static inline void NAME(update_row)(const dual_problem *P, dual_state *S, NAME(r
 }
 
 /* ---- passes over the rows ------------------------------------------------------------------------------------- */
-
-/* Adds sign times what the splits have so far of both residuals to a row's record. */
-static inline void NAME(note_residuals)(const dual_problem *P, const double *sums, double sign, double *record)
-{
-    for (int k = 0; k < P->n_splits; k++, sums += N_SUMS) {
-        record[0] += sign * sums[LOWER_RESIDUAL];
-        record[1] += sign * sums[ADJOINT_RESIDUAL];
-    }
-}
 
 /* Visit the blocks in the order given: lower level, adjoint and validation of all splits at once. */
 static void NAME(advance)(const dual_problem *P, dual_state *S, const int64_t *blocks, int64_t n_blocks,
@@ -547,13 +567,12 @@ static void NAME(advance)(const dual_problem *P, dual_state *S, const int64_t *b
             else if (b + 1 < n_blocks)
                 NAME(prefetch_row)(P, S, blocks[b + 1] * block_size);
             NAME(read_row)(P, S, i, &R);
-            double *record = S->residuals + 2 * i;
-            record[0] = record[1] = 0;
-            NAME(note_residuals)(P, sums, -1, record);
             NAME(update_row)(P, S, &R, 1, sums);
-            NAME(note_residuals)(P, sums, 1, record);
+            S->residuals[2 * i] = R.residuals[0];
+            S->residuals[2 * i + 1] = R.residuals[1];
             NAME(apply_row)(P, S, &R);
         }
+        NAME(drain_sums)(P, &R, sums);
         if (P->fit_intercept)
             for (int l = 0; l < used; l++)
                 intercept[l] -= intercept[used] * (REAL)(S->drift * (double)(stop - start) * S->imbalance[l]);
@@ -571,6 +590,7 @@ static void NAME(evaluate)(const dual_problem *P, dual_state *S, int64_t start, 
             NAME(prefetch_row)(P, S, i + 1);
         NAME(read_row)(P, S, i, &R);
         NAME(update_row)(P, S, &R, 0, sums);
+        NAME(drain_sums)(P, &R, sums);
     }
 }
 
