@@ -549,6 +549,24 @@ static inline void NAME(update_row)(const dual_problem *P, dual_state *S, NAME(r
                 memset(R->change + (side * P->n_splits + split) * P->n_outputs, 0, sizeof(REAL) * P->n_outputs);
 }
 
+/* Move the intercept's reference against the imbalance (proximal point). For K' > 1 a constant added to all outputs changes
+ * no loss: that part of the imbalance is rounding and is taken out, lest it adds up. */
+static inline void NAME(drift_intercept)(const dual_problem *P, dual_state *S, int64_t n_rows)
+{
+    const int K = P->n_outputs, used = S->n_sides * P->n_splits * K;
+    REAL *intercept = (REAL *)S->table + P->n_features * S->width;
+    const double step = S->drift * (double)n_rows * intercept[used];
+    for (int first = 0; first < used; first += K) {
+        double mean = 0;
+        for (int k = 0; k < K && K > 1; k++)
+            mean += S->imbalance[first + k] / K;
+        for (int k = 0; k < K; k++) {
+            S->imbalance[first + k] -= mean;
+            intercept[first + k] -= (REAL)(step * S->imbalance[first + k]);
+        }
+    }
+}
+
 /* ---- passes over the rows ------------------------------------------------------------------------------------- */
 
 /* Visit the blocks in the order given: lower level, adjoint and validation of all splits at once. */
@@ -557,8 +575,6 @@ static void NAME(advance)(const dual_problem *P, dual_state *S, const int64_t *b
 {
     NAME(row) R;
     NAME(place_row)(P, S, scratch, &R);
-    const int used = S->n_sides * P->n_splits * P->n_outputs;
-    REAL *intercept = (REAL *)S->table + P->n_features * S->width;
     for (int64_t b = 0; b < n_blocks; b++) {
         const int64_t start = blocks[b] * block_size, stop = start + block_size < n_rows ? start + block_size : n_rows;
         for (int64_t i = start; i < stop; i++) {
@@ -574,8 +590,7 @@ static void NAME(advance)(const dual_problem *P, dual_state *S, const int64_t *b
         }
         NAME(drain_sums)(P, &R, sums);
         if (P->fit_intercept)
-            for (int l = 0; l < used; l++)
-                intercept[l] -= intercept[used] * (REAL)(S->drift * (double)(stop - start) * S->imbalance[l]);
+            NAME(drift_intercept)(P, S, stop - start);
     }
 }
 

@@ -131,7 +131,7 @@ class Dual:
             self._remember(problem, state, sums, n / n_blocks)
             todo -= n
             if not state.pending.size:
-                _adapt_stiffness(state)
+                _adapt_stiffness(problem, state)
                 self._revisit(problem, state)
         return state
 
@@ -252,9 +252,9 @@ class Dual:
         small, as on separable data, a hundredth of it relative to β; for the adjoint, that of D r − u relative to u.
         """
         sums = dict(zip(kernels.SUMS, _total(state).sum(axis=0), strict=True))
-        lower = np.sqrt(sums["lower_residual"] / max(sums["train_weight"], TINY))
-        relative = np.sqrt(sums["lower_residual"] / max(sums["lower_size"], TINY))
-        adjoint = np.sqrt(sums["adjoint_residual"] / max(sums["adjoint_size"], TINY)) if self.with_adjoint else 0.0
+        lower = _root_of_ratio(sums["lower_residual"], sums["train_weight"])
+        relative = _root_of_ratio(sums["lower_residual"], sums["lower_size"])
+        adjoint = _root_of_ratio(sums["adjoint_residual"], sums["adjoint_size"]) if self.with_adjoint else 0.0
         return float(max(lower, 0.01 * relative, 0.01 * adjoint))
 
     def losses_on(self, problem, state, rows):
@@ -315,11 +315,15 @@ def _ranges(problem, state):
     return [(start, min(start + step, problem.n_rows)) for start in range(0, problem.n_rows, step)]
 
 
-def _adapt_stiffness(state):
-    """Soften an intercept that lags behind, stiffen one that swings: by the angle between successive imbalances."""
+def _adapt_stiffness(problem, state):
+    """Soften an intercept that lags behind, stiffen one that swings: by the angle between successive imbalances.
+
+    Imbalances that are no more than rounding say nothing.
+    """
     now, before = state.imbalance[0].copy(), state.last_imbalance
     state.last_imbalance = now
-    if before is None or not np.any(now) or not np.any(before):
+    floor = 100 * np.finfo(problem.dtype).eps * problem.train_totals.mean()
+    if before is None or min(np.linalg.norm(now), np.linalg.norm(before)) <= floor:
         return
     ratio = np.linalg.norm(now) / np.linalg.norm(before)
     cosine = now @ before / (np.linalg.norm(now) * np.linalg.norm(before))
@@ -337,6 +341,12 @@ def _holders_of(residual, mass, cap):
     if not total > 0 or held[-1] < 0.5 * total:
         return top[:0]
     return top[: 1 + np.searchsorted(held, mass * total)]
+
+
+def _root_of_ratio(part, whole):
+    if whole > 0:
+        return np.sqrt(part) / np.sqrt(whole)
+    return np.inf if part > 0 else 0.0
 
 
 def _total(state):
