@@ -94,9 +94,21 @@ class Problem:
     @cached_property
     def largest_row(self):
         """The largest s_i Σ_j x_ij² of a training row: over λ, it is the row's curvature in the lower level."""
-        squares = np.square(self.values, dtype=np.float64)
-        norms = np.add.reduceat(np.append(squares, 0.0), self.indptr[:-1]) * (np.diff(self.indptr) > 0)
-        return float(np.max(norms * self.weights * self.train_scale.max(axis=1)[self.labels], initial=0.0))
+        with np.errstate(over="ignore"):  # infinite is large enough
+            squares = np.append(np.square(self.values, dtype=np.float64), 0.0)
+            norms = np.where(np.diff(self.indptr) > 0, np.add.reduceat(squares, self.indptr[:-1]), 0.0)
+            return float(np.max(norms * self.weights * self.train_scale.max(axis=1)[self.labels], initial=0.0))
+
+    @cached_property
+    def second_moments(self):
+        """The weighted mean of x_ij² over all rows, (n_features,)."""
+        weights = self.weights.astype(np.float64) / max(self.weights.sum(dtype=np.float64), np.finfo(float).tiny)
+        with np.errstate(over="ignore"):
+            squares = np.square(self.values, dtype=np.float64)
+            if self.columns is None:
+                return weights @ squares.reshape(self.matrix.shape)
+            squares *= np.repeat(weights, np.diff(self.indptr))
+            return np.bincount(self.columns[: squares.size], weights=squares, minlength=self.n_features)
 
     @cached_property
     def train_totals(self):

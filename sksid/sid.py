@@ -254,12 +254,13 @@ def hypergradient(
     solver = solver or Dual()
     state = solver.init(problem, log_penalties, seed=random_state)
     state, estimate = solve(problem, solver, state, rtol=tol, max_epochs=max_epochs)
+    losses = solver.losses_on(problem, state, problem)
     coef, intercept = solver.coefficients(problem, state)
     adjoint, adjoint_intercept = solver.adjoint(problem, state)
     return Hypergradient(
-        value=estimate.value,
+        value=float(losses.mean()),
         gradient=estimate.log_gradient,
-        losses=estimate.losses,
+        losses=losses,
         coef=coef,
         adjoint=adjoint,
         intercept=intercept,

@@ -1,18 +1,22 @@
 """Data that several test files share."""
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.preprocessing import scale
-
-# Two shared cores: more BLAS threads than that only get in each other's way.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from threadpoolctl import threadpool_limits
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread():
+    """The matrices are small: more threads only wait for each other, and more so on a busy machine."""
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
 
 
 @pytest.fixture(scope="session")

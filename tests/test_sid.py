@@ -103,15 +103,18 @@ def test_adjoint_solves_the_system_of_the_hessian():
     np.testing.assert_allclose(DT.sum(axis=0), right.sum(axis=0), atol=1e-5)
 
 
+@pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "direct"])
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_weights_count_like_repeated_rows(n_classes):
+def test_weights_count_like_repeated_rows(n_classes, solver):
     X, y = blobs(n_classes, n_samples=200)
     times = np.random.RandomState(1).randint(0, 4, len(y))
     splits = folds(X, y)
     position = np.arange(len(y)).repeat(times)
     repeated = [(np.flatnonzero(np.isin(position, train)), np.flatnonzero(np.isin(position, val))) for train, val in splits]
-    weighted = hypergradient(X, y, splits, LOG_PENALTIES, sample_weight=times, tol=1e-6)
-    plain = hypergradient(X[position], y[position], repeated, LOG_PENALTIES, tol=1e-6)
+    weighted = hypergradient(X, y, splits, LOG_PENALTIES + 2.0, sample_weight=times, solver=solver, tol=1e-6)
+    plain = hypergradient(X[position], y[position], repeated, LOG_PENALTIES + 2.0, solver=solver, tol=1e-6)
+    assert weighted.converged
+    assert plain.converged
     assert weighted.value == pytest.approx(plain.value, rel=1e-6)
     assert relative_error(weighted.gradient, plain.gradient) <= 1e-4
 
@@ -191,7 +194,7 @@ def replaced(array, index, value):
         (lambda X, y: {"splits": [(np.flatnonzero(y == 0), np.arange(9))]}, "split 0 has no training row.* of class 1"),
         (lambda X, y: {"splits": [(np.arange(300), np.arange(0))]}, "split 0 has no validation row"),
         (lambda X, y: {"sample_weight": -np.ones(300)}, "[Nn]egative"),
-        (lambda X, y: {"sample_weight": (y == 0).astype(float)}, "of positive weight"),
+        (lambda X, y: {"sample_weight": (y == 0).astype(float)}, "class 1.* sample_weight"),
         (lambda X, y: {"sample_weight": np.ones(299)}, "sample_weight"),
         (lambda X, y: {"log_penalties": np.full(12, np.nan)}, "log_penalties must be finite"),
         (lambda X, y: {"log_penalties": np.zeros(11)}, "12"),

@@ -94,10 +94,11 @@ def centred(intercept):
     return intercept - intercept.mean(axis=1, keepdims=True) if intercept.shape[1] > 1 else intercept
 
 
+@pytest.mark.parametrize("change", [-1.5, 1.0], ids=["rising", "falling"])
 @pytest.mark.parametrize("solver", [Dual(), Aid(), Aid(max_direct=0)], ids=["dual", "direct", "cg"])
-def test_a_warm_start_ends_where_a_cold_one_does(solver):
+def test_a_warm_start_ends_where_a_cold_one_does(solver, change):
     problem = lay_out(4)
-    state, _ = converge(problem, solver, LOG_PENALTIES - 2.0, rtol=1e-3)
+    state, _ = converge(problem, solver, LOG_PENALTIES + change, rtol=1e-2)
     state = solver.rescale(problem, state, LOG_PENALTIES)
     state, warm = solve(problem, solver, state, rtol=1e-6, max_epochs=1000)
     _, cold = converge(problem, solver)
@@ -117,9 +118,7 @@ def test_refit_is_scikit_learns_solution(solver, n_classes):
     model, factors = fit_reference(X, y, LOG_PENALTIES + 0.5)
     assert converged
     np.testing.assert_allclose(coef, model.coef_ * factors, atol=1e-5)
-    np.testing.assert_allclose(
-        coef @ X.T + intercept[:, None], (model.coef_ * factors) @ X.T + model.intercept_[:, None], atol=1e-4
-    )
+    np.testing.assert_allclose(centred(intercept[None]), centred(model.intercept_[None]), atol=1e-5)
 
 
 @pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "direct"])
@@ -184,12 +183,12 @@ def test_the_gap_is_primal_minus_dual_and_falls_to_zero(n_classes):
     problem, solver = lay_out(n_classes, fit_intercept=False), Dual(revisits=0)
     state = solver.init(problem, LOG_PENALTIES)
     gaps = []
-    for n_epochs in (1, 2, 4, 200):
+    for n_epochs in (1, 2, 4, 1000):
         state = solver.advance(problem, state, n_epochs)
         gaps.append(solver.evaluate(problem, state)[:, SUM["gap"]].copy())
         np.testing.assert_allclose(gaps[-1], primal_minus_dual(problem, solver, state), rtol=1e-8, atol=1e-9)
     gaps = np.array(gaps)
-    assert (gaps >= 0).all()
+    assert (gaps >= -1e-12).all()
     assert (np.diff(gaps, axis=0) < 0).all()
     assert (gaps[-1] <= 1e-10 * problem.train_totals).all()
 
@@ -310,7 +309,7 @@ def test_extreme_penalties_stay_finite(data, C, dtype, request):
 
 def test_overflow_is_an_error_that_names_the_remedy(cancer):
     X, y = cancer
-    problem = make_problem(X * 1e30, y, list(StratifiedKFold(3).split(X, y)), n_classes=2, dtype=np.float32)
+    problem = make_problem(X * 1e140, y, list(StratifiedKFold(3).split(X, y)), n_classes=2, dtype=np.float64)
     solver = Dual()
     with pytest.raises(NotFiniteError, match="Scale the features"):
         solver.advance(problem, solver.init(problem, np.full(30, -10.0)), 5)
@@ -357,3 +356,18 @@ def test_an_interrupt_is_heard_during_a_long_advance(digits):
         solver.advance(problem, state, 1000)
     timer.join()
     assert state.n_epochs < 1000
+
+
+# ---- real text ----------------------------------------------------------------------------------------------------------
+
+
+def test_dual_and_aid_agree_on_real_text(load):
+    X, y, _, _ = load("trec6")
+    X, y = X[:2000], y[:2000]
+    problem = make_problem(X, y, list(StratifiedKFold(3).split(X, y)), n_classes=6, dtype=np.float32)
+    log_penalties = np.full(X.shape[1], -1.0)
+    _, low = converge(problem, Dual(), log_penalties, rtol=1e-3)
+    _, high = converge(problem.astype(np.float64), Aid(), log_penalties)
+    np.testing.assert_allclose(low.losses, high.losses, rtol=1e-4)
+    assert low.log_gradient.sum() == pytest.approx(high.log_gradient.sum(), rel=2e-3)
+    assert relative_error(low.log_gradient, high.log_gradient) <= 5e-3

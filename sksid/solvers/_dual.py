@@ -35,6 +35,8 @@ class DualState:
         The share of imbalance/μ by which the intercept's reference moves for each row visited: 1/n_rows.
     stiffness : float
         μ as a share of the lower level's curvature along the intercept; adapted from epoch to epoch.
+    least_stiffness : float
+        The μ at which the intercept weighs as much in a row's curvature as all its features; it is kept above.
     log_penalties : ndarray of shape (n_features,)
     random : RandomState
         Draws the order of the blocks.
@@ -54,6 +56,7 @@ class DualState:
     imbalance: np.ndarray
     drift: float
     stiffness: float
+    least_stiffness: float
     log_penalties: np.ndarray
     random: np.random.RandomState
     pending: np.ndarray
@@ -106,6 +109,7 @@ class Dual:
             imbalance=np.zeros((n_sides, n_lanes)),
             drift=1.0 / problem.n_rows,
             stiffness=self.stiffness,
+            least_stiffness=_least_stiffness(problem, log_penalties),
             log_penalties=np.asarray(log_penalties, dtype=np.float64),
             random=np.random.RandomState(seed),
             pending=np.empty(0, dtype=np.int64),
@@ -149,8 +153,9 @@ class Dual:
         rounds = min(self.revisits, int(0.5 * problem.n_rows / rows.size))
         visits = np.concatenate([state.random.permutation(rows) for _ in range(rounds)])
         per_call = _rows_per_call(problem, state)
+        still = replace(state, drift=0.0)  # the intercept's reference waits for the rows that are not visited
         for start in range(0, visits.size, per_call):
-            check_finite(kernels.advance(problem, state, visits[start : start + per_call], 1), "dual")
+            check_finite(kernels.advance(problem, still, visits[start : start + per_call], 1), "dual")
         state.n_epochs += visits.size / problem.n_rows
 
     def _remember(self, problem, state, sums, fraction):
@@ -171,7 +176,7 @@ class Dual:
         visited = sums[:, SUM["train_weight"]]
         curvature = sums[:, SUM["curvature"]] / np.maximum(visited, TINY)
         total = problem.train_totals.mean() * curvature.mean()
-        state.table[-1, n_sides * n_lanes] = 1.0 / max(state.stiffness * total, 1e-10 * problem.n_rows)
+        state.table[-1, n_sides * n_lanes] = 1.0 / max(state.stiffness * total, state.least_stiffness)
 
     def rescale(self, problem, state, log_penalties):
         """New penalties: W_j and V_j go with (1/λ_j) times what the duals are multiplied by.
@@ -186,6 +191,7 @@ class Dual:
         change = np.mean(np.asarray(log_penalties) - state.log_penalties)
         shrink = float(np.exp(min(0.0, self.warm * change)))
         state.log_penalties = np.array(log_penalties, dtype=np.float64)
+        state.least_stiffness = _least_stiffness(problem, log_penalties)
         state.duals *= shrink
         state.imbalance *= shrink
         kernels.rescale(problem, state, np.exp(state.log_penalties), shrink)
@@ -215,6 +221,7 @@ class Dual:
             imbalance=state.imbalance[:n_sides].copy(),
             drift=state.drift,
             stiffness=state.stiffness,
+            least_stiffness=state.least_stiffness,
             log_penalties=state.log_penalties,
             random=state.random,
             pending=state.pending,
@@ -293,7 +300,8 @@ class Dual:
 
 def _in_precision(problem, log_penalties):
     """The problem, or its float64 copy where a row's curvature is too large for float32."""
-    largest = problem.largest_row * np.exp(-np.min(log_penalties))
+    with np.errstate(over="ignore"):
+        largest = problem.largest_row * np.exp(-np.min(log_penalties))
     return problem.wide if largest > FLOAT32_CURVATURE else problem
 
 
@@ -313,6 +321,10 @@ def _ranges(problem, state):
     """The rows in parts, (start, stop), that take a kernel some tenths of a second."""
     step = _rows_per_call(problem, state)
     return [(start, min(start + step, problem.n_rows)) for start in range(0, problem.n_rows, step)]
+
+
+def _least_stiffness(problem, log_penalties):
+    return 1.0 / max(float(problem.second_moments @ np.exp(-np.asarray(log_penalties))), 1.0 / problem.n_rows)
 
 
 def _adapt_stiffness(problem, state):

@@ -1,0 +1,208 @@
+"""Optimisers on functions whose minimum is known, and the descent on cross-validated losses."""
+
+import numpy as np
+import pytest
+from oracles import split_losses
+from sklearn.model_selection import StratifiedKFold
+
+from sksid.descent import FEW, LOG_PENALTY_RANGE, Bilevel, Descent, Momentum, QuasiNewton, Secant, climb, ladder
+from sksid.problem import make_problem
+from sksid.solvers import Aid, Dual
+from sksid.structures import groups, matrix, moments, per_feature, shared
+
+
+def drive(optimiser, value, gradient, theta, n_steps):
+    """The points that an optimiser visits."""
+    points, memory = [np.atleast_1d(np.array(theta, dtype=float))], optimiser.init(np.size(theta))
+    for _ in range(n_steps):
+        here = points[-1]
+        step, memory = optimiser.update(memory, here, gradient(here), value(here), lambda step: np.abs(step).max())
+        points.append(here + step)
+    return np.array(points)
+
+
+# ---- optimisers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [-9.0, 0.0, 2.9, 12.0])
+@pytest.mark.parametrize(
+    ("value", "slope"),
+    [
+        (lambda t: 0.5 * (t - 3) ** 2, lambda t: t - 3),
+        (lambda t: np.log(np.cosh(t - 3)), lambda t: np.tanh(t - 3)),
+        (lambda t: np.sqrt(1 + (t - 3) ** 4), lambda t: 2 * (t - 3) ** 3 / np.sqrt(1 + (t - 3) ** 4)),
+        (lambda t: np.exp(t - 3) - t, lambda t: np.exp(t - 3) - 1),
+    ],
+    ids=["parabola", "log_cosh", "flat_bottom", "exponential"],
+)
+def test_secant_finds_the_root_of_the_derivative(value, slope, start):
+    points = drive(Secant(), value, slope, start, 30)
+    assert abs(slope(points[-1][0])) <= 1e-5
+    assert np.abs(np.diff(points[:, 0])).max() <= Secant().longest * 10
+
+
+def test_secant_stays_in_its_bracket():
+    """A derivative with a jump defeats the secant; the bracket must shrink all the same."""
+    points = drive(Secant(), abs, lambda t: np.where(t < 1.234, -1.0, 5.0), 0.0, 60)
+    assert points[-1][0] == pytest.approx(1.234, abs=0.1)
+    assert abs(points[-1][0] - points[-2][0]) < 0.2
+
+
+@pytest.mark.parametrize("condition", [1.0, 30.0, 1000.0])
+def test_quasi_newton_minimises_a_quadratic(condition):
+    rotation, _ = np.linalg.qr(np.random.RandomState(0).randn(4, 4))
+    H = rotation @ np.diag(np.geomspace(1.0, condition, 4)) @ rotation.T
+    target = np.array([1.0, -2.0, 3.0, 0.5])
+    points = drive(
+        QuasiNewton(), lambda t: 1 + 0.5 * (t - target) @ H @ (t - target), lambda t: H @ (t - target), np.zeros(4), 60
+    )
+    np.testing.assert_allclose(points[-1], target, atol=1e-5)
+
+
+def test_quasi_newton_minimises_rosenbrocks_valley():
+    def value(t):
+        return (1 - t[0]) ** 2 + 10 * (t[1] - t[0] ** 2) ** 2
+
+    def gradient(t):
+        return np.array([-2 * (1 - t[0]) - 40 * t[0] * (t[1] - t[0] ** 2), 20 * (t[1] - t[0] ** 2)])
+
+    points = drive(QuasiNewton(tol=1e-12), value, gradient, [-1.2, 1.0], 120)
+    np.testing.assert_allclose(points[-1], [1.0, 1.0], atol=1e-4)
+
+
+def test_momentum_descends_and_leaves_features_without_signal_alone():
+    target = np.r_[np.linspace(-1, 1, 20), np.zeros(20)]
+
+    def gradient(t):
+        return np.where(np.arange(40) < 20, t - target, 0.0)
+
+    points = drive(Momentum(), lambda t: 0.5 * gradient(t) @ gradient(t), gradient, np.zeros(40), 150)
+    assert np.abs(points[-1, :20] - target[:20]).max() <= 0.1
+    np.testing.assert_array_equal(points[-1, 20:], 0.0)
+
+
+def test_momentum_does_not_know_the_scale_of_the_loss():
+    one, million = (drive(Momentum(), np.sum, lambda t, s=s: s * (t - 1), np.zeros(9), 20) for s in (1.0, 1e6))
+    np.testing.assert_allclose(one, million, rtol=1e-9)
+    assert not drive(Momentum(), np.sum, np.zeros_like, np.zeros(3), 5).any()
+
+
+# ---- the descent --------------------------------------------------------------------------------------------------------
+
+
+def bilevel_of(X, y, solver, monitor=None):
+    splits = list(StratifiedKFold(3).split(X, y))
+    if monitor is not None:
+        splits = [(np.setdiff1d(train, monitor), np.setdiff1d(val, monitor)) for train, val in splits]
+    problem = make_problem(X, y, splits, n_classes=y.max() + 1, dtype=np.float64)
+    if monitor is None:
+        return Bilevel(problem, solver)
+    rows = make_problem(X, y, [(monitor[:0], monitor)] * 3, n_classes=y.max() + 1, dtype=np.float64)
+    return Bilevel(problem, solver, rows)
+
+
+def never(step):
+    return False
+
+
+def run(bilevel, structure, start=0.0, **settings):
+    state = bilevel.solver.init(bilevel.problem, np.full(bilevel.problem.n_features, start))
+    return Descent(**settings).run(bilevel, state, structure, state.log_penalties, never)[1]
+
+
+def aid_losses(bilevel, grid):
+    """The criterion along a grid, by the exact solver."""
+    solver, losses = Aid(tol=1e-10), []
+    state = solver.init(bilevel.problem, np.zeros(bilevel.problem.n_features))
+    for log_penalty in grid:
+        state = solver.rescale(bilevel.problem, state, np.full(bilevel.problem.n_features, log_penalty))
+        state = solver.advance(bilevel.problem, state)
+        losses.append(solver.losses(bilevel.problem, state).mean())
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
+@pytest.mark.parametrize("start", [-5.0, 0.0, 6.0])
+def test_shared_optimum_on_cancer_is_that_of_a_fine_grid(start, solver, cancer):
+    X, y = cancer
+    splits = list(StratifiedKFold(3).split(X, y))
+    best = min(split_losses(X, y, splits, log_penalty).mean() for log_penalty in np.linspace(-3, 5, 40))
+    steps = run(bilevel_of(X, y, solver), shared(30), start)
+    assert split_losses(X, y, splits, steps[-1].theta[0]).mean() == pytest.approx(best, rel=1e-3)
+    assert len(steps) <= 12
+
+
+@pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
+@pytest.mark.parametrize("start", [-4.0, 5.0])
+def test_shared_optimum_on_digits_is_that_of_a_fine_grid(start, solver, digits):
+    X, y = digits[0][:300], digits[1][:300]
+    bilevel = bilevel_of(X, y, solver)
+    best = aid_losses(bilevel, np.linspace(-7, 1, 40)).min()
+    steps = run(bilevel, shared(64), start)
+    assert aid_losses(bilevel, steps[-1].theta)[0] == pytest.approx(best, rel=1e-3)
+
+
+def test_a_few_hyperparameters_reach_a_stationary_point(cancer):
+    X, y = cancer
+    A = np.column_stack([np.ones(30), np.linspace(-1, 1, 30)])
+    for structure in (groups(np.arange(30) // 10), matrix(A), moments(X)):
+        steps = run(bilevel_of(X, y, Aid()), structure)
+        values = [step.value for step in steps]
+        assert np.abs(steps[int(np.argmin(values))].gradient).max() <= 0.03 * min(values)
+        assert min(values) < values[0]
+
+
+@pytest.mark.parametrize("structure", [shared(30), groups(np.arange(30) // 10), per_feature(30)], ids=lambda s: s.name)
+def test_no_log_penalty_moves_further_than_the_limit(structure, cancer):
+    """A fifth of ``max_change`` for many hyperparameters; for a few, twice that on the way back from a worse point."""
+    steps = run(bilevel_of(*cancer, Aid()), structure, start=8.0, max_change=0.7, max_iter=12)
+    moves = np.abs(np.diff([step.log_penalties for step in steps], axis=0)).max(axis=1)
+    limit, back = (0.7, 1.4) if structure.n_params <= FEW else (0.14, 0.14)
+    assert moves[0] <= limit * (1 + 1e-12)
+    assert moves.max() <= back * (1 + 1e-12)
+
+
+def test_penalties_stay_in_range_where_the_optimum_is_infinite(cancer):
+    """On noise no penalty is too strong."""
+    random = np.random.RandomState(0)
+    X, y = random.randn(200, 5), np.arange(200) % 2
+    steps = run(bilevel_of(X, y, Aid()), shared(5), start=3.0, tol=1e-12)
+    log_penalties = np.array([step.log_penalties for step in steps])
+    assert (log_penalties >= LOG_PENALTY_RANGE[0]).all()
+    assert (log_penalties <= LOG_PENALTY_RANGE[1]).all()
+    assert steps[-1].value == pytest.approx(np.log(2), rel=2e-2)
+
+
+def test_max_iter_and_the_callers_word_end_the_descent(cancer):
+    bilevel = bilevel_of(*cancer, Aid())
+    for structure in (shared(30), groups(np.arange(30) // 10), per_feature(30)):
+        assert len(run(bilevel, structure, start=9.0, max_iter=2)) == 2
+        state = bilevel.solver.init(bilevel.problem, np.full(30, 9.0))
+        _, steps = Descent().run(bilevel, state, structure, state.log_penalties, lambda step: True)
+        assert len(steps) == 1
+
+
+# ---- the ladder ---------------------------------------------------------------------------------------------------------
+
+
+def test_ladder_leads_from_shared_to_the_structure():
+    middle = groups(np.arange(30) // 10)
+    assert [rung.name for rung in ladder(shared(30))] == ["shared"]
+    assert [rung.name for rung in ladder(middle)] == ["shared", "groups"]
+    assert [rung.name for rung in ladder(per_feature(30), [middle])] == ["shared", "groups", "per_feature"]
+    assert [rung.name for rung in ladder(middle, [middle])] == ["shared", "groups"]
+
+
+@pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
+def test_climb_keeps_the_best_step_by_the_monitor(solver, cancer):
+    X, y = cancer
+    bilevel = bilevel_of(X, y, solver, monitor=np.arange(0, 569, 6))
+    state = solver.init(bilevel.problem, np.zeros(30))
+    climbed = climb(bilevel, state, ladder(per_feature(30)), Descent(max_iter=25), never)
+    assert len(climbed.steps) == len(climbed.structures)
+    best = climbed.steps[climbed.best]
+    confirmed = [i for i, step in enumerate(climbed.steps) if step.structure == "shared"] + [len(climbed.steps) - 1]
+    assert best.criterion == min(climbed.steps[i].criterion for i in confirmed)
+    assert climbed.structures[climbed.best].name == best.structure
+    np.testing.assert_array_equal(climbed.state.log_penalties, best.log_penalties)
+    assert best.criterion == np.mean(best.monitor)
