@@ -289,12 +289,13 @@ class Descent:
     max_change: float = 2.5
     max_epochs: int = 100
 
-    def run(self, bilevel, state, structure, log_penalties, on_step):
+    def run(self, bilevel, state, structure, log_penalties, on_step, roughly=False):
         """Descend from ``log_penalties``; ``on_step(Step) -> bool`` is told of every step and may stop it.
 
+        ``roughly`` takes few hyperparameters like many: half an epoch a step, up to the monitor's word.
         Returns the state, where it stands now, and the steps.
         """
-        run = self._run_few if structure.n_params <= FEW else self._run_many
+        run = self._run_few if structure.n_params <= FEW and not roughly else self._run_many
         return run(bilevel, state, structure, log_penalties, on_step)
 
     def _run_few(self, bilevel, state, structure, log_penalties, on_step):
@@ -424,11 +425,11 @@ def climb(bilevel, state, rungs, descent, on_step):
         stopped = bool(on_step(step)) or stopped
         return stopped
 
-    for structure in rungs:
+    for rung, structure in enumerate(rungs):
         start = state.log_penalties if best is None else steps[best].log_penalties
-        state, own = descent.run(bilevel, state, structure, start, told)
+        state, own = descent.run(bilevel, state, structure, start, told, roughly=0 < rung < len(rungs) - 1)
         chosen = min(range(len(own)), key=lambda i: own[i].criterion)
-        if structure.n_params > FEW:
+        if structure.n_params > FEW or 0 < rung < len(rungs) - 1:
             state, confirmed = _confirm(bilevel, state, structure, own[chosen], descent)
             own.append(confirmed)
             chosen = len(own) - 1

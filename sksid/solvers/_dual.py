@@ -120,10 +120,15 @@ class Dual:
         return state
 
     def advance(self, problem, state, n_epochs=1.0):
-        """Visit ``n_epochs`` × all blocks, each epoch in a new order."""
+        """Visit ``n_epochs`` × all blocks, each epoch in a new order.
+
+        Whole epochs begin with a new one, so that the losses of an epoch are of every row once.
+        """
         problem = _as_state(problem, state)
         n_blocks = -(-problem.n_rows // self.block_size)
         todo = max(1, round(n_epochs * n_blocks))
+        if todo >= n_blocks:
+            state.pending = state.pending[:0]
         per_call = max(1, _rows_per_call(problem, state) // self.block_size)
         while todo:
             if not state.pending.size:
