@@ -389,7 +389,9 @@ class HypergradientSearchCV(BaseSearchCV):
         while (best := self._choose(climbed, steps, polished)) not in polished:
             since = time.perf_counter(), state.n_epochs
             step, structure = steps[best], climbed.structures[best]
-            state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
+            warm = np.array_equal(state.log_penalties, step.log_penalties)
+            if not warm:
+                state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
             state, estimate = solve(
                 bilevel.problem,
                 bilevel.solver,
@@ -399,6 +401,7 @@ class HypergradientSearchCV(BaseSearchCV):
                 value_rtol=FINAL_TOL,
                 max_epochs=MAX_EPOCHS,
                 project=structure.pull_back,
+                warm=warm,
             )
             if not estimate.converged:
                 _warn_not_converged("The score of the chosen step")

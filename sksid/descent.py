@@ -316,7 +316,7 @@ class Descent:
             step, updated = optimiser.update(memory, theta, gradient, estimate.value, reach)
             if self._is_done(step, gradient, estimate.value):
                 # the state may lag behind, and then read a gradient of zero: look again, more closely
-                state, estimate = self.solve(bilevel, state, structure, 0.2 * self.inner_tol, value_rtol=self.tol)
+                state, estimate = self.solve(bilevel, state, structure, 0.2 * self.inner_tol, value_rtol=self.tol, warm=True)
                 gradient = structure.pull_back(estimate.log_gradient)
                 step, updated = optimiser.update(memory, theta, gradient, estimate.value, reach)
             memory = updated
@@ -329,7 +329,7 @@ class Descent:
                 return state, steps
             theta = theta + limited
 
-    def solve(self, bilevel, state, structure, rtol, value_rtol=np.inf):
+    def solve(self, bilevel, state, structure, rtol, value_rtol=np.inf, warm=False):
         """``sid.solve`` with this descent's limits: the state, and an Estimate whose hypergradient is accurate to rtol."""
         return solve(
             bilevel.problem,
@@ -340,6 +340,7 @@ class Descent:
             value_rtol=value_rtol,
             max_epochs=self.max_epochs,
             project=structure.pull_back,
+            warm=warm,
         )
 
     def _is_done(self, step, gradient, value):
@@ -386,7 +387,7 @@ class Climb:
     Attributes
     ----------
     state
-        The solver's state at the best step, solved to the accuracy of a quasi-Newton step.
+        The solver's state at the penalties that were tried last.
     steps : list of Step
         The history of all rungs.
     structures : list of Structure
@@ -440,7 +441,6 @@ def climb(bilevel, state, rungs, descent, on_step):
             best = chosen
         if stopped:
             break
-    state = bilevel.solver.rescale(bilevel.problem, state, steps[best].log_penalties)
     return Climb(state, steps, structures, best)
 
 

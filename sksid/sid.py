@@ -51,7 +51,7 @@ class Estimate:
         return float(np.mean(self.losses))
 
 
-def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max_epochs=100, project=None):
+def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max_epochs=100, project=None, warm=False):
     """Advance both solves until the hypergradient stands still.
 
     Parameters
@@ -67,6 +67,8 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max
         Stop here at the latest.
     project : callable, default=None
         ``Structure.pull_back``; the gradient itself without it.
+    warm : bool, default=False
+        Whether the state has spent its last epoch at these very penalties, so that the first change counts.
 
     Returns
     -------
@@ -74,6 +76,8 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max
     """
     project = project or (lambda gradient: gradient)
     before, value, changes, error, converged = None, None, [], np.inf, False
+    if warm and not solver.exact:
+        before, value = project(solver.log_gradient(problem, state)), np.mean(solver.losses(problem, state))
     met, start = 0, state.n_epochs
     while state.n_epochs - start < max_epochs and not converged:
         state = solver.advance(problem, state, 1.0)

@@ -141,15 +141,16 @@ static inline REAL NAME(dot)(const REAL *x, const REAL *y, int n)
     return NAME(total)(part);
 }
 
-/* VEC lanes of  z + q (sigma(z) - y) = a + q beta  (method.md 3, K' = 1), then the adjoint's lanes at the new z.
+/* So many lanes, VEC or 1, of  z + q (sigma(z) - y) = a + q beta  (method.md 3, K' = 1), then the adjoint's lanes at the new z.
  * With s = +1 for y = 1 and -1 for y = 0, m = s z solves  f(m) = m - q sigma(-m) - s c = 0, f increasing, concave
  * for m > 0 and convex for m < 0: Newton kept on the root's side of 0 is monotone after its first step.
  * q = 0 (validation and unused rows) returns z = a, beta = sigma(a) - y. */
 static inline void NAME(solve_logistic)(const REAL *a, const REAL *r, const REAL *q, const REAL *beta, const REAL *u,
-                                        REAL s, REAL *beta_new, REAL *u_new, REAL *at_a, REAL *curvature_at_a)
+                                        REAL s, const int lanes, REAL *beta_new, REAL *u_new, REAL *at_a,
+                                        REAL *curvature_at_a)
 {
-    REAL m[VEC], c[VEC], low[VEC], high[VEC], sig[VEC], step[VEC];
-    for (int l = 0; l < VEC; l++) {
+    REAL m[VEC], c[VEC], low[VEC], high[VEC], sig[VEC], step[VEC] = {0};
+    for (int l = 0; l < lanes; l++) {
         c[l] = s * (a[l] + q[l] * beta[l]);
         int right = (REAL)0.5 * q[l] + c[l] > 0;
         low[l] = right ? NAME(max)(0, c[l]) : c[l];
@@ -161,7 +162,7 @@ static inline void NAME(solve_logistic)(const REAL *a, const REAL *r, const REAL
         curvature_at_a[l] = sig[l] * ((REAL)1.0 - sig[l]);
     }
     for (int iteration = 0; iteration < MAX_NEWTON; iteration++) {
-        for (int l = 0; l < VEC; l++) {
+        for (int l = 0; l < lanes; l++) {
             REAL f = m[l] - q[l] * sig[l] - c[l];
             REAL slope = (REAL)1.0 + q[l] * sig[l] * ((REAL)1.0 - sig[l]);
             REAL next = NAME(min)(NAME(max)(m[l] - f / slope, low[l]), high[l]);
@@ -169,14 +170,14 @@ static inline void NAME(solve_logistic)(const REAL *a, const REAL *r, const REAL
             step[l] = NAME(abs)(next - m[l]) / ((REAL)1.0 + NAME(abs)(next));
             m[l] = next;
         }
-        for (int l = 0; l < VEC; l++) {
+        for (int l = 0; l < lanes; l++) {
             REAL e = NAME(exp_neg)(-NAME(abs)(m[l]));
             sig[l] = (m[l] > 0 ? e : (REAL)1.0) / ((REAL)1.0 + e);
         }
         if (!(NAME(largest)(step) > (REAL)NEWTON_TOL))
             break;
     }
-    for (int l = 0; l < VEC; l++) {
+    for (int l = 0; l < lanes; l++) {
         REAL d = sig[l] * ((REAL)1.0 - sig[l]);
         beta_new[l] = -s * sig[l];
         u_new[l] = d * (r[l] + q[l] * u[l]) / ((REAL)1.0 + q[l] * d);
@@ -413,7 +414,12 @@ static inline void NAME(update_logistic)(const dual_problem *P, dual_state *S, N
             }
         for (int l = 0; l < VEC; l++)
             q[l] = train[l] * R->q0;
-        NAME(solve_logistic)(a, r, q, beta, u, s, beta_new, u_new, at_a, curvature);
+        if (here == 1) {
+            memset(at_a, 0, sizeof at_a);
+            memset(curvature, 0, sizeof curvature);
+            NAME(solve_logistic)(a, r, q, beta, u, s, 1, beta_new, u_new, at_a, curvature);
+        } else
+            NAME(solve_logistic)(a, r, q, beta, u, s, VEC, beta_new, u_new, at_a, curvature);
         REAL *part = R->sums + first;
         for (int l = 0; l < VEC; l++) {
             lower[l] = train[l] * (at_a[l] - beta[l]) * (at_a[l] - beta[l]);

@@ -230,6 +230,8 @@ class Dual:
             log_penalties=state.log_penalties,
             random=state.random,
             pending=state.pending,
+            recent=state.recent,
+            last_imbalance=state.last_imbalance,
             n_epochs=state.n_epochs,
         )
         return self.rebuild(problem, converted)
