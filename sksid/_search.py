@@ -34,7 +34,7 @@ from sksid.structures import Structure, make_structure, moments
 
 LOG_LOSS = (None, "neg_log_loss")
 FINAL_TOL = 1e-4  # relative accuracy of the reported score
-REFIT_TOL = {"float32": 1e-5, "float64": 3e-7}  # of the refitted probabilities
+REFIT_TOL = {"float32": 1e-6, "float64": 5e-8}  # of the refitted probabilities
 MAX_EPOCHS = 400
 
 
