@@ -16,6 +16,7 @@ from sksid.problem import TRAIN, VALIDATION
 from sksid.solvers._base import check_finite
 
 MAX_HALVINGS = 40
+DENSE_FROM = 0.1  # share of non-zeros from which BLAS on all entries beats sparse products
 SUFFICIENT_DECREASE = 1e-4
 
 
@@ -186,8 +187,11 @@ def _level(problem, split, role):
     rows = np.flatnonzero(problem.roles[:, split] == role)
     weights = problem.train_weights(split) if role == TRAIN else problem.val_weights(split)
     labels = problem.labels[rows]
+    X = problem.matrix[rows].astype(np.float64, copy=False)
+    if problem.columns is not None and X.nnz >= DENSE_FROM * X.shape[0] * X.shape[1]:
+        X = X.toarray()
     return _Level(
-        X=problem.matrix[rows].astype(np.float64, copy=False),
+        X=X,
         targets=labels[:, None].astype(np.float64) if problem.n_outputs == 1 else np.eye(problem.n_outputs)[labels],
         weights=weights[rows].astype(np.float64),
         penalties=np.zeros((problem.n_features + 1, 1)),
