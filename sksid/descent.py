@@ -290,7 +290,7 @@ class Descent:
     max_epochs: int = 100
 
     def run(self, bilevel, state, structure, log_penalties, on_step, roughly=False):
-        """Descend from ``log_penalties``; ``on_step(Step) -> bool`` is told of every step and may stop it.
+        """Descend from ``log_penalties``; ``on_step(Step, state) -> bool`` is told of every step and may stop it.
 
         ``roughly`` takes few hyperparameters like many: half an epoch a step, up to the monitor's word.
         Returns the state, where it stands now, and the steps.
@@ -322,7 +322,7 @@ class Descent:
             memory = updated
             steps.append(bilevel.record(structure, theta, here, state, estimate.losses, gradient, since))
             done = self._is_done(step, gradient, estimate.value) or len(steps) >= self.max_iter
-            if on_step(steps[-1]) or done or patience.is_lost(steps):
+            if on_step(steps[-1], state) or done or patience.is_lost(steps):
                 return state, steps
             limited = self._limit(structure, step, here, self.max_change)
             if not np.any(limited):
@@ -359,7 +359,7 @@ class Descent:
             gradient = structure.pull_back(bilevel.solver.log_gradient(bilevel.problem, state))
             losses = bilevel.solver.losses(bilevel.problem, state)
             steps.append(bilevel.record(structure, theta, here, state, losses, gradient, since))
-            if on_step(steps[-1]) or patience.is_lost(steps) or len(steps) >= self.max_iter:
+            if on_step(steps[-1], state) or patience.is_lost(steps) or len(steps) >= self.max_iter:
                 return state, steps
             step, memory = optimiser.update(memory, theta, gradient, None, None)
             theta = theta + self._limit(structure, step, here, 0.2 * self.max_change)
@@ -402,7 +402,7 @@ class Climb:
     best: int
 
 
-def climb(bilevel, state, rungs, descent, on_step):
+def climb(bilevel, state, rungs, descent, on_step, top=None):
     """Descend on each rung in turn, from the best step of the one below; keep a rung only if its criterion is better.
 
     At the end of a rung its best step is solved once more, to convergence, and recorded as the rung's last step: what a
@@ -417,17 +417,21 @@ def climb(bilevel, state, rungs, descent, on_step):
         From the coarsest to the one that was asked for.
     descent : Descent
     on_step : callable
-        Told of every Step; true stops the search.
+        Told of every Step, and of the solver's state that it was made of; true stops the search.
+    top : ndarray of shape (n_features,), default=None
+        Log penalties from which the last rung starts, where they are not those of the best step below it.
     """
     steps, structures, best, stopped = [], [], None, False
 
-    def told(step):
+    def told(step, state):
         nonlocal stopped
-        stopped = bool(on_step(step)) or stopped
+        stopped = bool(on_step(step, state)) or stopped
         return stopped
 
     for rung, structure in enumerate(rungs):
         start = state.log_penalties if best is None else steps[best].log_penalties
+        if top is not None and rung == len(rungs) - 1:
+            start = top
         state, own = descent.run(bilevel, state, structure, start, told, roughly=0 < rung < len(rungs) - 1)
         chosen = min(range(len(own)), key=lambda i: own[i].criterion)
         if structure.n_params > FEW or 0 < rung < len(rungs) - 1:
