@@ -66,4 +66,5 @@ def result_rows(steps, target, n_train):
     more = {"structure": [step.structure for step in steps], "n_epochs": [step.n_epochs for step in steps]}
     if steps[0].monitor is not None:
         more["mean_monitor_score"] = [-float(np.mean(step.monitor)) for step in steps]
+        more["std_monitor_score"] = [float(np.std(step.monitor)) for step in steps]
     return params, outcomes, more

@@ -4,6 +4,7 @@ import numbers
 import time
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, check_cv
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils.multiclass import check_classification_targets
+from threadpoolctl import threadpool_limits
 
 from sksid import _estimators, solvers
 from sksid._report import SplitScorer, result_rows
@@ -27,7 +29,9 @@ from sksid._sklearn import (
     check_sample_weight,
     validate_data,
 )
-from sksid.descent import FEW, Bilevel, Descent, climb, ladder
+from sksid._tasks import SearchTasks, fitted_at
+from sksid._warm_start import last_log_penalties
+from sksid.descent import FEW, Bilevel, Descent, ladder
 from sksid.problem import make_problem
 from sksid.sid import check_splits, solve
 from sksid.structures import Structure, make_structure, moments
@@ -114,7 +118,8 @@ class HypergradientSearchCV(BaseSearchCV):
     cv : int, cross-validation generator or iterable, default=None
         As in GridSearchCV.
     refit : bool, str or callable, default=True
-        As in GridSearchCV. The refit is on all rows, the monitor's among them.
+        As in GridSearchCV. The refit is on all rows, the monitor's among them. A callable, such as
+        :func:`sksid.one_standard_error`, takes ``cv_results_`` and gives the index of a step.
     max_iter : int, default=100
         Outer steps at most, on each rung from the shared penalty to ``structure``.
     tol : float, default=1e-4
@@ -126,6 +131,9 @@ class HypergradientSearchCV(BaseSearchCV):
         The share of rows in that monitor, stratified, or by group where ``groups`` are given.
     n_iter_no_change : int, default=10
         Steps without a better monitor loss after which a search of many penalties ends.
+    warm_start : bool, default=False
+        Whether ``fit`` starts from the penalties of the last one, where X has as many features; the estimator's ``C`` then
+        has no effect. The shared penalty is tuned again and stays a candidate. The solvers start afresh.
     n_jobs : int, default=None
         Threads for scoring, where ``scoring`` is not the log loss. The result is the same for any number.
     random_state : int, RandomState instance or None, default=None
@@ -141,11 +149,12 @@ class HypergradientSearchCV(BaseSearchCV):
         ``C`` or ``alpha``: the geometric mean where there are many penalties.
     best_score_ : float
         Mean score of the chosen step: on the validation rows; on the monitor's rows, of all splits' models, where there is a
-        monitor and ``scoring`` is the log loss.
+        monitor and ``scoring`` is the log loss. As in GridSearchCV, not there where ``refit`` is a callable.
     best_index_ : int
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
-        A row for each outer step, with GridSearchCV's keys; ``mean_monitor_score`` where there is a monitor. Steps are solved
+        A row for each outer step, with GridSearchCV's keys; ``mean_monitor_score`` and ``std_monitor_score``, minus the log
+        loss of the splits' models on the monitor's rows, where there is a monitor. Steps are solved
         to the accuracy of their step; the chosen one to convergence, in float64.
     penalties_ : ndarray of shape (n_features,)
         λ_j of the refit, 1/C_j in scikit-learn's scaling.
@@ -199,6 +208,7 @@ class HypergradientSearchCV(BaseSearchCV):
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
         "random_state": ["random_state"],
     }
 
@@ -220,6 +230,7 @@ class HypergradientSearchCV(BaseSearchCV):
         early_stopping="auto",
         validation_fraction=0.15,
         n_iter_no_change=10,
+        warm_start=False,
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -235,6 +246,7 @@ class HypergradientSearchCV(BaseSearchCV):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -252,6 +264,7 @@ class HypergradientSearchCV(BaseSearchCV):
         return super()._get_scorers()
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @threadpool_limits.wrap(limits=1, user_api="blas")
     def fit(self, X, y=None, **params):
         """Search, and refit with the penalties found.
 
@@ -275,10 +288,11 @@ class HypergradientSearchCV(BaseSearchCV):
             Where the estimator has no such penalty, or data, splits or parameters do not fit; before any work is done.
         """
         target = _estimators.read(self.estimator)
-        scorers, refit_metric = self._get_scorers()
+        scorers, _ = self._get_scorers()
         X, y = indexable(X, y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
+        tasks = SearchTasks(self, X, y, params)
         data, structure = self._prepare(X, y, target, routed)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
 
@@ -289,11 +303,25 @@ class HypergradientSearchCV(BaseSearchCV):
                 self.estimator, scorers, X, y, data.splits, data.classes, data.feature_names, routed.scorer.score, self.n_jobs
             )
         bilevel = Bilevel(problem, self._choose_solver(problem), data.monitor_problem(), score)
-        climbed = self._climb(bilevel, structure, data, target, seed)
-        bilevel, climbed = self._polish(replace(bilevel, problem=data.problem(dtype=np.float64, seed=seed)), climbed)
-        self._report(climbed, target, data, scorers, refit_metric)
+        last = last_log_penalties(self, target, data)
+        rungs = self._rungs(structure, data, last)
+
+        def snapshot(bilevel, climbed):
+            return fitted_at(
+                self,
+                lambda probe: probe._report(climbed, target, data, scorers),
+                lambda probe: probe._refit(bilevel, climbed, target, data),
+            )
+
+        with tasks.searching(len(rungs) * self.max_iter, snapshot) as outer_steps:
+            climbed = self._climb(bilevel, rungs, last, data, target, seed, outer_steps)
+            bilevel = replace(bilevel, problem=data.problem(dtype=np.float64, seed=seed))
+            bilevel, climbed = self._polish(bilevel, climbed, partial(self._tabulate, target=target, data=data))
+        self._report(climbed, target, data, scorers)
         if self.refit:
-            self._refit(bilevel, climbed, target, data)
+            with tasks.refitting():
+                self._refit(bilevel, climbed, target, data)
+        tasks.end()
         return self
 
     # ---- validate and split ---------------------------------------------------------------------------------------------
@@ -365,12 +393,16 @@ class HypergradientSearchCV(BaseSearchCV):
 
     # ---- descend --------------------------------------------------------------------------------------------------------
 
-    def _climb(self, bilevel, structure, data, target, seed):
+    @staticmethod
+    def _rungs(structure, data, last):
+        straight = structure.name != "per_feature" or not data.monitor.size or last is not None
+        return ladder(structure, [] if straight else [moments(data.X)])
+
+    def _climb(self, bilevel, rungs, last, data, target, seed, outer_steps):
         descent = Descent(max_iter=self.max_iter, tol=self.tol, n_iter_no_change=self.n_iter_no_change)
-        start = np.full(data.X.shape[1], target.log_penalty(data.n_train))
-        between = [moments(data.X)] if structure.name == "per_feature" and data.monitor.size else []
+        start = np.full(data.X.shape[1], target.log_penalty(data.n_train)) if last is None else last
         state = bilevel.solver.init(bilevel.problem, start, seed=seed)
-        return climb(bilevel, state, ladder(structure, between), descent, self._tell)
+        return outer_steps.climb(bilevel, state, rungs, descent, self._tell, top=last)
 
     def _tell(self, step):
         if self.verbose:
@@ -380,16 +412,15 @@ class HypergradientSearchCV(BaseSearchCV):
                 + f", geometric mean of the penalties {np.exp(step.log_penalties.mean()):.4g}"
                 + f" ({step.n_epochs:.1f} epochs, {step.seconds:.2f} s)"
             )
-        return False
 
-    def _polish(self, bilevel, climbed):
+    def _polish(self, bilevel, climbed, tabulate):
         """Solve the chosen step to convergence in float64; where that makes another one look better, that one too."""
         state = bilevel.solver.convert(bilevel.problem, climbed.state)
         steps, polished = list(climbed.steps), []
-        while (best := self._choose(climbed, steps, polished)) not in polished:
+        while (best := self._choose(climbed, steps, polished, tabulate)) not in polished:
             since = time.perf_counter(), state.n_epochs
             step, structure = steps[best], climbed.structures[best]
-            warm = np.array_equal(state.log_penalties, step.log_penalties)
+            warm = state.n_epochs > 0 and np.array_equal(state.log_penalties, step.log_penalties)
             if not warm:
                 state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
             state, estimate = solve(
@@ -411,42 +442,48 @@ class HypergradientSearchCV(BaseSearchCV):
             polished.append(best)
         return bilevel, replace(climbed, state=state, steps=steps, best=best)
 
-    def _choose(self, climbed, steps, polished):
+    def _choose(self, climbed, steps, polished, tabulate):
         """The best step: by the monitor, where there is one; by the scorer, where there is one; else by the loss.
 
         Of losses that differ by less than the steps' own accuracy, the latest counts, whose hypergradient is converged.
+        A callable ``refit`` has the last word, once the best step so found is polished.
         """
+        if callable(self.refit) and polished:
+            return self._select_best_index(self.refit, None, tabulate(steps))
         if steps[0].monitor is not None:
             return climbed.best
-        if steps[0].scores is not None:
-            return self._choose_by_score(steps)
+        if steps[0].scores is not None and (name := self._score_name(steps[0].scores[0])):
+            return int(tabulate(steps)[f"rank_test_{name}"].argmin())
         candidates = range(len(steps)) if len(polished) < 3 else polished
         least = min(steps[i].value for i in candidates)
         return max(i for i in candidates if steps[i].value <= least * (1 + 3 * self.tol))
 
-    def _choose_by_score(self, steps):
-        refit = "score" if not isinstance(steps[0].scores[0], dict) else self.refit
-        if not isinstance(refit, str):
-            return len(steps) - 1
-        means = [np.mean([score if refit == "score" else score[refit] for score in step.scores]) for step in steps]
-        return int(np.argmax(means))
+    def _score_name(self, score):
+        """The score that decides, as ``cv_results_`` names it; None where several were asked for and none was named."""
+        if not isinstance(score, dict):
+            return "score"
+        return self.refit if isinstance(self.refit, str) else None
 
     # ---- report and refit -----------------------------------------------------------------------------------------------
 
-    def _report(self, climbed, target, data, scorers, refit_metric):
-        params, outcomes, more = result_rows(climbed.steps, target, data.n_train)
-        results = self._format_results(params, self.n_splits_, outcomes, more)
+    def _tabulate(self, steps, target, data):
+        params, outcomes, more = result_rows(steps, target, data.n_train)
+        if callable(self.scoring) and isinstance(outcomes[0]["test_scores"], dict):
+            self._check_refit_for_multimetric(outcomes[0]["test_scores"])
+        return self._format_results(params, self.n_splits_, outcomes, more)
+
+    def _report(self, climbed, target, data, scorers):
+        results = self._tabulate(climbed.steps, target, data)
         step = climbed.steps[climbed.best]
-        self.multimetric_ = isinstance(outcomes[0]["test_scores"], dict)
+        self.multimetric_ = step.scores is not None and isinstance(step.scores[0], dict)
         self.scorer_ = scorers._scorers if isinstance(scorers, MultimetricScorer) else scorers
         self.cv_results_ = results
         self.best_index_ = climbed.best
         self.best_params_ = results["params"][climbed.best]
-        self.best_score_ = float(
-            -np.mean(step.monitor)
-            if step.monitor is not None and self.scoring in LOG_LOSS
-            else results[f"mean_test_{refit_metric}"][climbed.best]
-        )
+        name = self._score_name(step.scores[0] if step.scores else None)
+        if name and not callable(self.refit):
+            monitored = step.monitor is not None and self.scoring in LOG_LOSS
+            self.best_score_ = float(-np.mean(step.monitor) if monitored else results[f"mean_test_{name}"][climbed.best])
         self.structure_ = climbed.structures[climbed.best]
         self.theta_ = step.theta
         self.hypergradient_ = step.gradient
@@ -492,5 +529,5 @@ def _warn_not_converged(what):
     warnings.warn(
         f"{what} has not converged in {MAX_EPOCHS} epochs. Scale the features, or start from a stronger penalty.",
         ConvergenceWarning,
-        stacklevel=4,
+        stacklevel=6,
     )

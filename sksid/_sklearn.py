@@ -12,6 +12,7 @@ PRIVATE_METHODS = (
     "_format_results",
     "_select_best_index",
     "_check_refit_for_multimetric",
+    "_init_callback_context",
 )
 
 __all__ = [

@@ -65,7 +65,12 @@ def test_results_have_the_keys_and_shapes_of_grid_search(cancer):
     search = search_for("per_feature", max_iter=8).fit(*cancer)
     grid = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3).fit(*cancer)
     assert set(grid.cv_results_) <= set(search.cv_results_)
-    assert set(search.cv_results_) - set(grid.cv_results_) == {"structure", "n_epochs", "mean_monitor_score"}
+    assert set(search.cv_results_) - set(grid.cv_results_) == {
+        "structure",
+        "n_epochs",
+        "mean_monitor_score",
+        "std_monitor_score",
+    }
     assert {len(column) for column in search.cv_results_.values()} == {search.n_iter_}
     table = pd.DataFrame(search.cv_results_)
     splits = table[[f"split{k}_test_score" for k in range(3)]]
