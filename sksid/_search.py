@@ -3,6 +3,7 @@
 import numbers
 import time
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,7 +13,7 @@ from sklearn.base import _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, check_cv
-from sklearn.utils import check_random_state, indexable
+from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils.multiclass import check_classification_targets
 from threadpoolctl import threadpool_limits
 
@@ -212,6 +213,10 @@ class HypergradientSearchCV(BaseSearchCV):
         "random_state": ["random_state"],
     }
 
+    # where the HTML diagram's question mark leads
+    _doc_link_module = "sksid"
+    _doc_link_template = "https://sksid.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
+
     # what the inherited methods ask of a search
     error_score = "raise"
     return_train_score = False
@@ -252,7 +257,8 @@ class HypergradientSearchCV(BaseSearchCV):
         self.verbose = verbose
 
     def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
+        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.input_tags, tags.target_tags = deepcopy(inner.input_tags), deepcopy(inner.target_tags)
         tags.array_api_support = False
         if isinstance(self.estimator, SGDClassifier):
             tags.classifier_tags.multi_class = False

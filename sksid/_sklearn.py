@@ -3,6 +3,7 @@
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, validate_data
 
@@ -25,6 +26,7 @@ __all__ = [
     "MultimetricScorer",
     "SGDClassifier",
     "StrOptions",
+    "check_matplotlib_support",
     "check_method_params",
     "check_sample_weight",
     "validate_data",
