@@ -34,7 +34,7 @@ from sksid._tasks import SearchTasks, fitted_at
 from sksid._warm_start import last_log_penalties
 from sksid.descent import FEW, Bilevel, Descent, ladder
 from sksid.problem import make_problem
-from sksid.sid import check_splits, solve
+from sksid.sid import as_indices, check_splits, solve
 from sksid.structures import Structure, make_structure, moments
 
 LOG_LOSS = (None, "neg_log_loss")
@@ -344,7 +344,7 @@ class HypergradientSearchCV(BaseSearchCV):
         structure = make_structure(self.structure, checked)
         sample_weight = self._fit_weights(routed, checked)
         cv = check_cv(self.cv, y, classifier=True)
-        splits = [(np.asarray(train), np.asarray(val)) for train, val in cv.split(X, y, **routed.splitter.split)]
+        splits = as_indices(cv.split(X, y, **routed.splitter.split))
         check_splits(splits, labels, classes, sample_weight)
         monitor = np.empty(0, dtype=np.intp)
         if structure.n_params > FEW if self.early_stopping == "auto" else self.early_stopping:

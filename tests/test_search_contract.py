@@ -1,6 +1,9 @@
 """HypergradientSearchCV as a scikit-learn estimator: its checks, what it takes in, what it leaves behind, what it refuses."""
 
+import importlib
+import inspect
 import pickle
+import pkgutil
 import subprocess
 import sys
 
@@ -8,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sksid import HypergradientSearchCV
+import sksid
+from sksid import HypergradientSearchCV, one_standard_error
 from sksid.structures import groups
 
 SGD = SGDClassifier(loss="log_loss", alpha=0.01)
@@ -25,16 +29,28 @@ def search_for(structure="shared", **settings):
     return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
 
 
-# The checks' data are small, often separable: there the dual solver may say that it ran out of epochs.
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks(
-    [
+# Of every public estimator, several configurations.
+CHECKED = {
+    HypergradientSearchCV: [
         search_for("shared", solver="dual"),
         search_for("shared", solver="aid", scoring="accuracy"),
         search_for("per_feature", max_iter=3),
+        search_for("moments", max_iter=5, warm_start=True, refit=one_standard_error),
         search_for("shared", estimator=SGD),
     ]
-)
+}
+
+
+def test_every_public_estimator_is_checked():
+    modules = [importlib.import_module(f"sksid.{module.name}") for module in pkgutil.iter_modules(sksid.__path__)]
+    public = {value for module in (sksid, *modules) for value in vars(module).values() if inspect.isclass(value)}
+    own = {value for value in public if issubclass(value, BaseEstimator) and value.__module__.startswith("sksid")}
+    assert own == set(CHECKED)
+
+
+# The checks' data are small, often separable: there the dual solver may say that it ran out of epochs.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks([estimator for configurations in CHECKED.values() for estimator in configurations])
 def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)
 
