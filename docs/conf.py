@@ -1,9 +1,12 @@
 """The site. Build with ``sphinx-build -W -n docs docs/_build``; a changed library needs a clean build (``-E``)."""
 
+import os
 import sys
 from pathlib import Path
 
-import sksid
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more only wait for each other on matrices as small as the examples'
+
+import sksid  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
