@@ -251,17 +251,23 @@ def _named_penalties(search):
     """The penalties and their names, one for each that is free: all features, a group, or a feature."""
     penalties, structure = search.penalties_, search.structure_
     if structure.labels:
-        members = structure.matrix.tocsc().indices[structure.matrix.tocsc().indptr[:-1]]
-        return penalties[members], [str(label) for label in structure.labels]
+        members = structure.matrix.tocsc()[: penalties.size]
+        firsts = [members.indices[start] for start in members.indptr[:-1][np.diff(members.indptr) > 0]]
+        labels = [str(label) for label, count in zip(structure.labels, np.diff(members.indptr), strict=True) if count]
+        return penalties[firsts], labels
     if structure.name == "shared":
         return penalties[penalties > 0][:1], ["all features"]
-    return penalties, _feature_names(search, len(penalties))
+    return penalties, _feature_names(search, penalties.size)
 
 
 def _feature_names(search, n_features):
-    """Of the features that reach the final step."""
-    model = getattr(search, "best_estimator_", None)
+    """Of the features that reach the final step; numbers where they have no names."""
     names = getattr(search, "feature_names_in_", None)
-    if hasattr(model, "steps"):
-        names = model[:-1].get_feature_names_out()
-    return [f"x{j}" for j in range(n_features)] if names is None else list(names)
+    model = getattr(search, "best_estimator_", None)
+    while hasattr(model, "steps"):
+        try:
+            names = model[:-1].get_feature_names_out(names)
+        except (AttributeError, ValueError):
+            names = None
+        model = model[-1]
+    return [f"x{j}" for j in range(n_features)] if names is None or len(names) != n_features else list(names)

@@ -4,21 +4,19 @@ import numbers
 import time
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import scipy.sparse as sp
-from sklearn.base import _fit_context, clone
+from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, check_cv
 from sklearn.utils import check_random_state, get_tags, indexable
-from sklearn.utils.multiclass import check_classification_targets
 from threadpoolctl import threadpool_limits
 
 from sksid import _estimators, solvers
-from sksid._report import SplitScorer, result_rows
+from sksid._data import prepare
+from sksid._report import SplitScorer, block_params, result_rows, warn_at_edge
 from sksid._sklearn import (
     BaseSearchCV,
     HasMethods,
@@ -27,68 +25,17 @@ from sksid._sklearn import (
     SGDClassifier,
     StrOptions,
     check_method_params,
-    check_sample_weight,
-    validate_data,
 )
 from sksid._tasks import SearchTasks, fitted_at
 from sksid._warm_start import last_log_penalties
-from sksid.descent import FEW, Bilevel, Descent, ladder
-from sksid.problem import make_problem
-from sksid.sid import as_indices, check_splits, solve
-from sksid.structures import Structure, make_structure, moments
+from sksid.descent import Bilevel, Descent, ladder
+from sksid.sid import solve
+from sksid.structures import Structure
 
 LOG_LOSS = (None, "neg_log_loss")
 FINAL_TOL = 1e-4  # relative accuracy of the reported score
 REFIT_TOL = {"float32": 1e-6, "float64": 5e-8}  # of the refitted probabilities
 MAX_EPOCHS = 400
-
-
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """What is searched on, checked: labels count from 0, splits and monitor are index arrays."""
-
-    X: object
-    labels: np.ndarray
-    classes: np.ndarray
-    feature_names: np.ndarray | None
-    fit_intercept: bool
-    sample_weight: np.ndarray | None
-    splits: list
-    train_scale: np.ndarray
-    monitor: np.ndarray
-
-    @property
-    def n_train(self):
-        """The mean number of training rows."""
-        return float(np.mean([train.size for train, _ in self.splits]))
-
-    @property
-    def search_dtype(self):
-        """float32, which is twice as fast, where there is enough data for that to matter."""
-        entries = self.X.nnz if sp.issparse(self.X) else self.X.size
-        return np.float32 if entries * len(self.splits) > 1e6 else np.float64
-
-    def problem(self, splits=None, train_scale=None, **settings):
-        """The rows laid out for the solvers: of these splits, or of the search's own."""
-        if splits is None:
-            splits, train_scale = self.splits, self.train_scale
-        return make_problem(
-            self.X,
-            self.labels,
-            splits,
-            n_classes=self.classes.size,
-            sample_weight=self.sample_weight,
-            train_scale=train_scale,
-            fit_intercept=self.fit_intercept,
-            **settings,
-        )
-
-    def monitor_problem(self):
-        """The monitor's rows, as validation rows of every split; None where there is no monitor."""
-        if not self.monitor.size:
-            return None
-        nothing = np.empty(0, dtype=np.intp)
-        return self.problem([(nothing, self.monitor)] * len(self.splits))
 
 
 class HypergradientSearchCV(BaseSearchCV):
@@ -103,13 +50,21 @@ class HypergradientSearchCV(BaseSearchCV):
 
     Parameters
     ----------
-    estimator : LogisticRegression or SGDClassifier
+    estimator : LogisticRegression or SGDClassifier, or a Pipeline that ends in one
         With an L2 penalty; ``SGDClassifier`` with ``loss="log_loss"`` and two classes. Its ``C`` or ``alpha`` is where the
-        search starts. ``fit_intercept`` and ``class_weight`` are honoured.
-    structure : {"shared", "moments", "per_feature"}, array-like or Structure, default="per_feature"
-        What has a penalty of its own. An array of shape (n_features,) labels the groups; a matrix A of shape (n_features,
-        n_params) gives log λ = A θ above the tuned shared level. ``"moments"`` makes A of the features' log second moments:
-        three hyperparameters.
+        search starts. ``fit_intercept`` and ``class_weight`` are honoured. Preprocessing is fitted once for each split, on its
+        training rows only, and on all rows for the refit; where no step needs fitting, once for all.
+    structure : {"shared", "moments", "blocks", "per_feature"}, dict, array-like or Structure, default="per_feature"
+        What has a penalty of its own, among the features that reach the final step. ``"blocks"``: each transformer of a
+        ColumnTransformer or FeatureUnion. A dict ``{name: columns}``: each block of columns, given by names (of features, or
+        of transformers), positions, a slice or a mask; columns that it leaves out are the block "rest". An array of shape
+        (n_features,) labels the groups; a matrix A of shape (n_features, n_params) gives log λ = A θ above the tuned shared
+        level. ``"moments"`` makes A of the features' log second moments: three hyperparameters. In a Pipeline, a feature has
+        the same penalty in all splits: that of its name, or of its position where there are no names. A feature that no
+        split has seen keeps the penalty of the rung below, the shared one where there is no other.
+    unpenalized : str, slice or array-like, default=None
+        Features without a penalty, like the intercept: names (of features, or of transformers), positions, a slice or a mask
+        of the features that reach the final step. Needs ``solver="aid"``, which ``"auto"`` then takes.
     solver : {"auto", "dual", "aid"}, default="auto"
         ``"dual"``: stochastic dual coordinate ascent. ``"aid"``: deterministic Newton steps and conjugate gradient.
         ``"auto"`` takes ``"aid"`` where a Hessian is small enough to be factorised.
@@ -136,7 +91,9 @@ class HypergradientSearchCV(BaseSearchCV):
         Whether ``fit`` starts from the penalties of the last one, where X has as many features; the estimator's ``C`` then
         has no effect. The shared penalty is tuned again and stays a candidate. The solvers start afresh.
     n_jobs : int, default=None
-        Threads for scoring, where ``scoring`` is not the log loss. The result is the same for any number.
+        Splits that are preprocessed at the same time, in processes; that are descended on at the same time, in threads, where
+        they have preprocessing of their own; and that are scored at the same time, where ``scoring`` is not the log loss. The
+        result is the same for any number, bit for bit.
     random_state : int, RandomState instance or None, default=None
         Of the order of visits and the choice of the monitor.
     verbose : int, default=0
@@ -145,9 +102,10 @@ class HypergradientSearchCV(BaseSearchCV):
     Attributes
     ----------
     best_estimator_ : estimator
-        A plain fitted scikit-learn estimator in the original feature space; it needs no sksid to predict.
+        A plain fitted scikit-learn estimator, or Pipeline, in the original feature space; it needs no sksid to predict.
     best_params_ : dict
-        ``C`` or ``alpha``: the geometric mean where there are many penalties.
+        ``C`` or ``alpha`` under its full name, such as ``logisticregression__C``: the geometric mean where there are many
+        penalties.
     best_score_ : float
         Mean score of the chosen step: on the validation rows; on the monitor's rows, of all splits' models, where there is a
         monitor and ``scoring`` is the log loss. As in GridSearchCV, not there where ``refit`` is a callable.
@@ -155,10 +113,13 @@ class HypergradientSearchCV(BaseSearchCV):
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
         A row for each outer step, with GridSearchCV's keys; ``mean_monitor_score`` and ``std_monitor_score``, minus the log
-        loss of the splits' models on the monitor's rows, where there is a monitor. Steps are solved
-        to the accuracy of their step; the chosen one to convergence, in float64.
+        loss of the splits' models on the monitor's rows, where there is a monitor. Steps are solved to the accuracy of their
+        step; the chosen one to convergence, in float64. With blocks there is a column for each one's parameter, such as
+        ``C_text``.
     penalties_ : ndarray of shape (n_features,)
-        λ_j of the refit, 1/C_j in scikit-learn's scaling.
+        λ_j of the refit, 1/C_j in scikit-learn's scaling, of the features that reach the final step; 0 where there is none.
+    block_params_ : dict
+        ``C`` or ``alpha`` of each block or group, by name, where ``structure`` makes any.
     theta_ : ndarray of shape (n_params,)
         The hyperparameters.
     structure_ : Structure
@@ -202,7 +163,8 @@ class HypergradientSearchCV(BaseSearchCV):
     _parameter_constraints: dict = {
         **{name: BaseSearchCV._parameter_constraints[name] for name in ("scoring", "n_jobs", "refit", "cv", "verbose")},
         "estimator": [HasMethods(["fit"])],
-        "structure": [str, "array-like", "sparse matrix", Structure],
+        "structure": [str, "array-like", "sparse matrix", dict, Structure],
+        "unpenalized": [None, str, slice, "array-like"],
         "solver": [StrOptions({"auto", "dual", "aid"})],
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "tol": [Interval(numbers.Real, 0, None, closed="neither")],
@@ -226,6 +188,7 @@ class HypergradientSearchCV(BaseSearchCV):
         estimator,
         *,
         structure="per_feature",
+        unpenalized=None,
         solver="auto",
         scoring=None,
         cv=None,
@@ -242,6 +205,7 @@ class HypergradientSearchCV(BaseSearchCV):
     ):
         self.estimator = estimator
         self.structure = structure
+        self.unpenalized = unpenalized
         self.solver = solver
         self.scoring = scoring
         self.cv = cv
@@ -260,7 +224,7 @@ class HypergradientSearchCV(BaseSearchCV):
         tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
         tags.input_tags, tags.target_tags = deepcopy(inner.input_tags), deepcopy(inner.target_tags)
         tags.array_api_support = False
-        if isinstance(self.estimator, SGDClassifier):
+        if isinstance(self._final, SGDClassifier):
             tags.classifier_tags.multi_class = False
         return tags
 
@@ -277,12 +241,13 @@ class HypergradientSearchCV(BaseSearchCV):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Finite features; floats of either precision are kept.
+            Finite features; floats of either precision are kept. Whatever its first step takes, for a Pipeline.
         y : array-like of shape (n_samples,)
             Class labels.
         **params : dict
             ``sample_weight`` of shape (n_samples,), for both levels, the refit and the scorer, and ``groups`` of shape
-            (n_samples,), for the splitter and the monitor; with metadata routing, whatever is requested.
+            (n_samples,), for the splitter and the monitor; with metadata routing, whatever is requested. Weights are given to
+            a Pipeline as GridSearchCV's are, ``logisticregression__sample_weight``.
 
         Returns
         -------
@@ -299,18 +264,17 @@ class HypergradientSearchCV(BaseSearchCV):
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         tasks = SearchTasks(self, X, y, params)
-        data, structure = self._prepare(X, y, target, routed)
+        data = prepare(self, X, y, target, routed)
+        self.n_splits_ = len(data.splits)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
 
         problem = data.problem(dtype=data.search_dtype, seed=seed)
         score = None
         if self.scoring not in LOG_LOSS:
-            score = SplitScorer(
-                self.estimator, scorers, X, y, data.splits, data.classes, data.feature_names, routed.scorer.score, self.n_jobs
-            )
-        bilevel = Bilevel(problem, self._choose_solver(problem), data.monitor_problem(), score)
+            score = SplitScorer(self._final, scorers, X, y, data, routed.scorer.score, self.n_jobs)
+        bilevel = Bilevel(problem, self._choose_solver(problem, data), data.monitor_problem(), score)
         last = last_log_penalties(self, target, data)
-        rungs = self._rungs(structure, data, last)
+        rungs = data.rungs if last is None else ladder(data.structure)
 
         def snapshot(bilevel, climbed):
             return fitted_at(
@@ -324,89 +288,32 @@ class HypergradientSearchCV(BaseSearchCV):
             bilevel = replace(bilevel, problem=data.problem(dtype=np.float64, seed=seed))
             bilevel, climbed = self._polish(bilevel, climbed, partial(self._tabulate, target=target, data=data))
         self._report(climbed, target, data, scorers)
+        warn_at_edge(climbed.steps[climbed.best], self.structure_, target)
         if self.refit:
             with tasks.refitting():
                 self._refit(bilevel, climbed, target, data)
         tasks.end()
         return self
 
-    # ---- validate and split ---------------------------------------------------------------------------------------------
+    @property
+    def _final(self):
+        return _estimators.final_step(self.estimator)[1]
 
-    def _prepare(self, X, y, target, routed):
-        """Everything that can be wrong is found here, before any work is done."""
-        checker = clone(self.estimator)
-        checked, y = validate_data(
-            checker, X, y, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], order="C"
-        )
-        check_classification_targets(y)
-        classes, labels = np.unique(y, return_inverse=True)
-        _estimators.check_classes(self.estimator, classes)
-        structure = make_structure(self.structure, checked)
-        sample_weight = self._fit_weights(routed, checked)
-        cv = check_cv(self.cv, y, classifier=True)
-        splits = as_indices(cv.split(X, y, **routed.splitter.split))
-        check_splits(splits, labels, classes, sample_weight)
-        monitor = np.empty(0, dtype=np.intp)
-        if structure.n_params > FEW if self.early_stopping == "auto" else self.early_stopping:
-            monitor = self._draw_monitor(checked, labels, routed.splitter.split.get("groups"))
-            splits = [(_without(train, monitor), _without(val, monitor)) for train, val in splits]
-            check_splits(splits, labels, classes, sample_weight)
-        self.n_splits_ = len(splits)
-        n_trains = np.array([train.size for train, _ in splits])
-        weights = [
-            target.class_weights(y[train], classes, None if sample_weight is None else sample_weight[train])
-            for train, _ in splits
-        ]
-        train_scale = np.transpose(weights) * target.split_scales(n_trains)
-        return _Data(
-            X=checked,
-            labels=labels,
-            classes=classes,
-            feature_names=getattr(checker, "feature_names_in_", None),
-            fit_intercept=target.fit_intercept,
-            sample_weight=sample_weight,
-            splits=splits,
-            train_scale=np.ascontiguousarray(train_scale),
-            monitor=monitor,
-        ), structure
-
-    @staticmethod
-    def _fit_weights(routed, X):
-        unknown = set(routed.estimator.fit) - {"sample_weight"}
-        if unknown:
-            raise TypeError(f"fit got parameters that the search cannot pass on: {sorted(unknown)}. Give sample_weight only.")
-        sample_weight = routed.estimator.fit.get("sample_weight")
-        if sample_weight is None:
-            return None
-        return check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-
-    def _draw_monitor(self, X, labels, groups):
-        draw = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
-        splitter = draw(n_splits=1, test_size=self.validation_fraction, random_state=self.random_state)
-        try:
-            _, monitor = next(splitter.split(X, labels, groups))
-        except ValueError as error:
-            raise ValueError(
-                f"early_stopping: no monitor of validation_fraction={self.validation_fraction} can be drawn: {error} Set "
-                "another validation_fraction, or early_stopping=False, or structure='shared'."
-            ) from error
-        return np.sort(monitor)
-
-    def _choose_solver(self, problem):
+    def _choose_solver(self, problem, data):
+        unpenalized = bool(data.unpenalized.any())
         if self.solver == "auto":
-            return solvers.choose(problem)
-        return solvers.Dual() if self.solver == "dual" else solvers.Aid()
+            solver = solvers.choose(problem, unpenalized)
+        else:
+            solver = solvers.Dual() if self.solver == "dual" else solvers.Aid()
+        if unpenalized:
+            solvers.check_unpenalized(solver)
+        return solver if data.split_views is None else solvers.Together(solver, self.n_jobs)
 
     # ---- descend --------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _rungs(structure, data, last):
-        straight = structure.name != "per_feature" or not data.monitor.size or last is not None
-        return ladder(structure, [] if straight else [moments(data.X)])
-
     def _climb(self, bilevel, rungs, last, data, target, seed, outer_steps):
         descent = Descent(max_iter=self.max_iter, tol=self.tol, n_iter_no_change=self.n_iter_no_change)
-        start = np.full(data.X.shape[1], target.log_penalty(data.n_train)) if last is None else last
+        start = data.start(target.log_penalty(data.n_train)) if last is None else last
         state = bilevel.solver.init(bilevel.problem, start, seed=seed)
         return outer_steps.climb(bilevel, state, rungs, descent, self._tell, top=last)
 
@@ -415,7 +322,7 @@ class HypergradientSearchCV(BaseSearchCV):
             print(
                 f"[HypergradientSearchCV] {step.structure}: loss {step.value:.6f}"
                 + ("" if step.monitor is None else f", monitor {np.mean(step.monitor):.6f}")
-                + f", geometric mean of the penalties {np.exp(step.log_penalties.mean()):.4g}"
+                + f", geometric mean of the penalties {np.exp(step.log_penalties[np.isfinite(step.log_penalties)].mean()):.4g}"
                 + f" ({step.n_epochs:.1f} epochs, {step.seconds:.2f} s)"
             )
 
@@ -473,7 +380,7 @@ class HypergradientSearchCV(BaseSearchCV):
     # ---- report and refit -----------------------------------------------------------------------------------------------
 
     def _tabulate(self, steps, target, data):
-        params, outcomes, more = result_rows(steps, target, data.n_train)
+        params, outcomes, more = result_rows(steps, target, data)
         if callable(self.scoring) and isinstance(outcomes[0]["test_scores"], dict):
             self._check_refit_for_multimetric(outcomes[0]["test_scores"])
         return self._format_results(params, self.n_splits_, outcomes, more)
@@ -494,41 +401,40 @@ class HypergradientSearchCV(BaseSearchCV):
         self.theta_ = step.theta
         self.hypergradient_ = step.gradient
         self.n_iter_ = len(climbed.steps)
-        self.penalties_ = np.exp(step.log_penalties) * target.refit_scale(data.labels.size, data.n_train)
+        self.penalties_ = np.exp(step.log_penalties[: data.n_own]) * target.refit_scale(data.labels.size, data.n_train)
+        if data.structure.labels:
+            self.block_params_ = block_params(data.structure, step.log_penalties, target, data.n_train)
 
     def _refit(self, bilevel, climbed, target, data):
         begin = time.perf_counter()
-        everything = np.arange(data.labels.size)
-        y = data.classes[data.labels]
-        scale = target.class_weights(y, data.classes, data.sample_weight)[:, None]
-        problem = data.problem([(everything, everything[:0])], scale, dtype=np.float64)
+        problem = data.refit_problem(target)
+        X = data.view.X
+        with np.errstate(divide="ignore"):
+            log_penalties = np.log(self.penalties_)  # −∞ where there is none
         coef, intercept, n_epochs, converged = bilevel.solver.refit(
             problem,
             bilevel.problem,
             climbed.state,
-            np.log(self.penalties_),
-            tol=REFIT_TOL[data.X.dtype.name],
+            log_penalties,
+            tol=REFIT_TOL[X.dtype.name],
             max_epochs=MAX_EPOCHS,
         )
         if not converged:
             _warn_not_converged("The refit")
-        self.best_estimator_ = _estimators.build(
-            self.estimator,
-            self.best_params_,
-            coef.astype(data.X.dtype),
-            intercept.astype(data.X.dtype),
+        model = _estimators.build(
+            self._final,
+            {target.parameter: self.best_params_[target.full_name]},
+            coef.astype(X.dtype),
+            intercept.astype(X.dtype),
             data.classes,
             max(1, round(n_epochs)),
             data.labels.size,
-            data.feature_names,
+            data.view.seen_names,
         )
-        if data.feature_names is not None:
-            self.feature_names_in_ = data.feature_names
+        self.best_estimator_ = data.view.with_model(model)
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
         self.refit_time_ = time.perf_counter() - begin
-
-
-def _without(rows, monitor):
-    return rows[~np.isin(rows, monitor)] if monitor.size else rows
 
 
 def _warn_not_converged(what):

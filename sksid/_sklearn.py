@@ -1,7 +1,7 @@
 """The only module that touches scikit-learn's private names; a contract test watches them."""
 
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
-from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -18,6 +18,7 @@ PRIVATE_METHODS = (
 
 __all__ = [
     "PRIVATE_METHODS",
+    "BaseScorer",
     "BaseSearchCV",
     "HasMethods",
     "Interval",
@@ -32,6 +33,7 @@ __all__ = [
     "validate_data",
 ]
 
+BaseScorer = _BaseScorer
 MultimetricScorer = _MultimetricScorer
 check_method_params = _check_method_params
 check_sample_weight = _check_sample_weight

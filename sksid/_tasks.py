@@ -101,7 +101,7 @@ def fitted_at(search, report, refit):
     """The attributes that ``report`` and ``refit`` would leave on the search, as if its fit had stopped here."""
     probe = copy.copy(search)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of a model that is not the last one
         report(probe)
         refit(probe)
     return {name: value for name, value in vars(probe).items() if name.endswith("_") and not name.startswith("_")}

@@ -72,7 +72,8 @@ class Bilevel:
     monitor : Problem, or None
         The rows kept out of every split.
     score : callable, or None
-        ``score(coef, intercept) -> list of n_splits scores``, called at every step; ``None`` where losses are enough.
+        ``score(coef, intercept) -> list of n_splits scores``, called at every step with what the solver's ``coefficients``
+        returns; ``None`` where losses are enough.
     """
 
     problem: object
@@ -243,6 +244,11 @@ class Momentum:
         return step, (m, v, count)
 
 
+def within_range(log_penalties):
+    """Log penalties, clipped; −∞, which is no penalty, stays."""
+    return np.where(np.isneginf(log_penalties), -np.inf, np.clip(log_penalties, *LOG_PENALTY_RANGE))
+
+
 # ---- the descent on one structure -------------------------------------------------------------------------------------
 
 
@@ -308,7 +314,7 @@ class Descent:
 
         while True:
             since = time.perf_counter(), state.n_epochs
-            here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
+            here = within_range(offset + structure.change(theta))
             state = bilevel.solver.rescale(bilevel.problem, state, here)
             slack = optimiser.slack(memory) if bilevel.problem.n_rows >= MANY_ROWS else 1.0
             state, estimate = self.solve(bilevel, state, structure, slack * self.inner_tol)
@@ -353,7 +359,7 @@ class Descent:
         theta, offset = structure.start(log_penalties)
         while True:
             since = time.perf_counter(), state.n_epochs
-            here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
+            here = within_range(offset + structure.change(theta))
             state = bilevel.solver.rescale(bilevel.problem, state, here)
             state = bilevel.solver.advance(bilevel.problem, state, 0.5)
             gradient = structure.pull_back(bilevel.solver.log_gradient(bilevel.problem, state))
@@ -369,6 +375,8 @@ class Descent:
         """The step, shortened so that no log λ_j moves further than ``max_change``, nor all of them out of range."""
         change = structure.change(step)
         longest = np.max(np.abs(change), initial=0.0)
+        penalized = np.isfinite(here)
+        here, change = here[penalized], change[penalized]
         outward = np.all((here + change < LOG_PENALTY_RANGE[0]) & (here <= LOG_PENALTY_RANGE[0])) or np.all(
             (here + change > LOG_PENALTY_RANGE[1]) & (here >= LOG_PENALTY_RANGE[1])
         )

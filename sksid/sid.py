@@ -240,7 +240,7 @@ def hypergradient(
     classes, labels = np.unique(y, return_inverse=True)
     if classes.size < 2:
         raise ValueError("y has one class only. Give labels of two classes or more.")
-    splits = as_indices(splits)
+    splits = as_indices(splits, labels.size)
     check_splits(splits, labels, classes, sample_weight)
     log_penalties = np.broadcast_to(np.asarray(log_penalties, dtype=np.float64), (X.shape[1],))
     if not np.isfinite(log_penalties).all():
@@ -275,10 +275,9 @@ def hypergradient(
     )
 
 
-def as_indices(splits):
-    """The splits as pairs of index arrays; masks are taken, too."""
-    pairs = [(np.asarray(train), np.asarray(val)) for train, val in splits]
-    return [tuple(np.flatnonzero(rows) if rows.dtype == bool else rows for rows in pair) for pair in pairs]
+def as_indices(splits, n_rows):
+    """The splits as pairs of arrays of row numbers; masks and numbers from the end are taken, too."""
+    return [tuple(np.arange(n_rows)[np.asarray(rows)] for rows in split) for split in splits]
 
 
 def check_splits(splits, labels, classes, sample_weight=None):

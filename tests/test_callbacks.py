@@ -9,6 +9,8 @@ from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -135,6 +137,15 @@ def test_scoring_monitor_logs_a_score_for_every_step(cancer):
     last = log[log["task_name"] == "fit"]
     assert last["neg_log_loss"].item() == pytest.approx(get_scorer("neg_log_loss")(search, X, y))
     assert (steps["accuracy"] > 0.9).all()
+
+
+def test_scoring_monitor_follows_a_pipeline(cancer):
+    X, y = cancer
+    monitor, pipeline = ScoringMonitor(scoring="accuracy"), make_pipeline(StandardScaler(), LogisticRegression())
+    search = HypergradientSearchCV(pipeline, structure="shared", cv=3).set_callbacks(monitor).fit(X, y)
+    log = monitor.get_logs().data_as_pandas
+    assert (log["task_name"] == "outer-step").sum() == search.n_iter_
+    assert (log["accuracy"] > 0.9).all()
 
 
 def test_progress_bar_follows_the_search(cancer, capsys):

@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import sksid
 from sksid import HypergradientSearchCV, HypergradientSearchDisplay, PenaltyDisplay
@@ -17,7 +20,8 @@ NAMES = [f"feature {j}" for j in range(30)]
 
 
 def search_for(structure="shared", **settings):
-    return HypergradientSearchCV(LogisticRegression(), structure=structure, **{"cv": 3, "random_state": 0, **settings})
+    settings = {"cv": 3, "random_state": 0, **settings}
+    return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +144,26 @@ def test_groups_have_one_dot_each_and_a_shared_penalty_one(shared, cancer):
     one = PenaltyDisplay.from_estimator(shared)
     assert labels(one) == ["all features"]
     assert one.lines_[0].get_xdata() == [shared.penalties_[0]]
+
+
+def test_blocks_of_a_pipeline_have_one_dot_each_and_its_features_their_names(cancer):
+    X, y = cancer
+    union = FeatureUnion([("scaled", StandardScaler()), ("components", PCA(3))])
+    pipeline = make_pipeline(union, LogisticRegression())
+    search = search_for("blocks", estimator=pipeline).fit(X, y)
+    display = PenaltyDisplay.from_estimator(search)
+    by_name = dict(zip(labels(display), display.lines_[0].get_xdata(), strict=True))
+    assert by_name == pytest.approx({name: 1.0 / C for name, C in search.block_params_.items()})
+    many = search_for("per_feature", estimator=pipeline, early_stopping=False, max_iter=3).fit(X, y)
+    assert many.structure_.name == "per_feature"
+    assert {"components__pca0", "scaled__x0"} <= set(labels(PenaltyDisplay.from_estimator(many, n_named=20)))
+
+
+def test_columns_without_a_penalty_are_not_drawn(cancer):
+    search = search_for("per_feature", unpenalized=[0], early_stopping=False, max_iter=2).fit(*cancer)
+    names = labels(PenaltyDisplay.from_estimator(search, n_named=20))
+    assert len(names) == 29
+    assert "x0" not in names
 
 
 def test_features_without_names_are_numbered(cancer):

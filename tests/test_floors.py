@@ -24,6 +24,8 @@ FLOORS = {
     "sksid.descent": 5,
     "sksid._sklearn": 6,
     "sksid._estimators": 6,
+    "sksid._pipeline": 6,
+    "sksid._data": 6,
     "sksid._report": 6,
     "sksid._selection": 6,
     "sksid._tasks": 6,

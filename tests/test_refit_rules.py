@@ -9,6 +9,8 @@ from oracles import fit_reference
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sksid import HypergradientSearchCV, one_standard_error
 
@@ -187,3 +189,22 @@ def test_a_warm_start_survives_pickling_and_takes_new_data(cancer):
     assert len(stored) < 100_000
     one, two = pickle.loads(stored).fit(X[rows[1]], y[rows[1]]), search.fit(X[rows[1]], y[rows[1]])
     np.testing.assert_array_equal(one.penalties_, two.penalties_)
+
+
+def test_a_warm_start_leaves_features_unpenalised(cancer):
+    X, y = cancer
+    search = search_for("per_feature", warm_start=True, unpenalized=[0, 1], max_iter=4, early_stopping=False).fit(X, y)
+    search.set_params(max_iter=1).fit(X, y)
+    np.testing.assert_array_equal(search.penalties_[:2], 0.0)
+    freed = search.set_params(unpenalized=None).fit(X, y)
+    assert (freed.penalties_ > 0).all()
+
+
+def test_pipelines_take_rules_and_warm_starts(cancer):
+    X, y = cancer
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3))
+    search = search_for(estimator=pipeline, warm_start=True, refit=one_standard_error, cv=5).fit(X, y)
+    first = search.best_params_["logisticregression__C"]
+    assert search.best_estimator_[-1].C == first
+    search.fit(X, y)
+    assert search.cv_results_["param_logisticregression__C"][0] == pytest.approx(first)

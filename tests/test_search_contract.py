@@ -15,6 +15,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import sksid
@@ -37,13 +39,15 @@ CHECKED = {
         search_for("per_feature", max_iter=3),
         search_for("moments", max_iter=5, warm_start=True, refit=one_standard_error),
         search_for("shared", estimator=SGD),
+        search_for("shared", estimator=make_pipeline(StandardScaler(), LogisticRegression())),
     ]
 }
 
 
 def test_every_public_estimator_is_checked():
-    modules = [importlib.import_module(f"sksid.{module.name}") for module in pkgutil.iter_modules(sksid.__path__)]
-    public = {value for module in (sksid, *modules) for value in vars(module).values() if inspect.isclass(value)}
+    names = [module.name for module in pkgutil.iter_modules(sksid.__path__) if not module.name.startswith("_")]
+    modules = [sksid, *(importlib.import_module(f"sksid.{name}") for name in names)]
+    public = {value for module in modules for value in vars(module).values() if inspect.isclass(value)}
     own = {value for value in public if issubclass(value, BaseEstimator) and value.__module__.startswith("sksid")}
     assert own == set(CHECKED)
 

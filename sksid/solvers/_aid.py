@@ -143,10 +143,11 @@ class Aid:
         return state
 
     def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
-        """One fit on all rows, without an adjoint, from the splits' mean W."""
+        """One fit on all rows, without an adjoint, from the splits' mean W where that is of as many features."""
         solver = replace(self, with_adjoint=False)
         own = solver.init(problem, log_penalties)
-        own.coef[0] = state.coef.mean(axis=0)
+        if state.coef.shape[1:] == own.coef.shape[1:]:
+            own.coef[0] = state.coef.mean(axis=0)
         own = solver.advance(problem, own)
         coef, intercept = solver.coefficients(problem, own)
         return coef[0], intercept[0], own.n_epochs, solver.residual(problem, own) <= tol
@@ -289,10 +290,12 @@ class _Level:
                 H[d, :, c] = H[c, :, d].T
         H = H.reshape(K * m, K * m)
         H[np.diag_indices_from(H)] += np.tile(self._curvature_beside_loss()[:, 0], K)
-        if K > 1 and self.fit_intercept:
-            # a constant added to all intercepts changes nothing: give that direction some curvature
-            last = np.arange(m - 1, K * m, m)
-            H[np.ix_(last, last)] += self.weights.sum() / K**2
+        if K > 1:
+            # a constant added to a row without penalty, in all classes, changes nothing: give that direction some curvature
+            for row in np.flatnonzero(self._curvature_beside_loss()[:, 0] == 0):
+                classes = np.arange(row, K * m, m)
+                own = self.weights.sum() / K**2 if row == m - 1 else H[classes, classes].mean()
+                H[np.ix_(classes, classes)] += own
         return H
 
     def _gram(self, curvature):

@@ -40,7 +40,10 @@ class Solver(Protocol):
         """How far the solves are from done, on the scale of probabilities."""
 
     def coefficients(self, problem, state):
-        """W as (n_splits, n_outputs, n_features) and b as (n_splits, n_outputs), float64."""
+        """W as (n_splits, n_outputs, n_features) and b as (n_splits, n_outputs), float64.
+
+        Lists with an array for each split, where the splits have features of their own.
+        """
 
     def adjoint(self, problem, state):
         """V and v in the same shapes."""
