@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
@@ -212,7 +213,11 @@ class HypergradientSearchCV(BaseSearchCV):
 
     def _get_scorers(self):
         if self.scoring is None:
-            return check_scoring(self.estimator, "neg_log_loss"), "score"
+            scorer = check_scoring(self.estimator, "neg_log_loss")
+            if get_config()["enable_metadata_routing"]:  # then the scorer asks for the weights that the final step asks for
+                requests = self._final.get_metadata_routing().fit.requests
+                scorer.set_score_request(sample_weight=requests.get("sample_weight"))
+            return scorer, "score"
         return super()._get_scorers()
 
     @_fit_context(prefer_skip_nested_validation=False)

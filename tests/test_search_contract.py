@@ -12,6 +12,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sksid import HypergradientSearchCV
@@ -33,6 +35,8 @@ def search_for(structure="shared", **settings):
         search_for("shared", solver="aid", scoring="accuracy"),
         search_for("per_feature", max_iter=3),
         search_for("shared", estimator=SGD),
+        search_for("shared", estimator=make_pipeline(StandardScaler(), LogisticRegression())),
+        search_for("per_feature", estimator=make_pipeline(StandardScaler(), LogisticRegression()), max_iter=3),
     ]
 )
 def test_scikit_learns_checks_pass(estimator, check):
