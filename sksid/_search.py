@@ -34,7 +34,7 @@ from sksid.structures import Structure, make_structure, moments
 
 LOG_LOSS = (None, "neg_log_loss")
 FINAL_TOL = 1e-4  # relative accuracy of the reported score
-REFIT_TOL = {"float32": 1e-6, "float64": 5e-8}  # of the refitted probabilities
+REFIT_TOL = 5e-6  # of the refitted probabilities
 MAX_EPOCHS = 400
 
 
@@ -146,7 +146,7 @@ class HypergradientSearchCV(BaseSearchCV):
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
         A row for each outer step, with GridSearchCV's keys; ``mean_monitor_score`` where there is a monitor. Steps are solved
-        to the accuracy of their step; the chosen one to convergence, in float64.
+        to the accuracy of their step; the chosen one to convergence.
     penalties_ : ndarray of shape (n_features,)
         λ_j of the refit, 1/C_j in scikit-learn's scaling.
     theta_ : ndarray of shape (n_params,)
@@ -290,7 +290,7 @@ class HypergradientSearchCV(BaseSearchCV):
             )
         bilevel = Bilevel(problem, self._choose_solver(problem), data.monitor_problem(), score)
         climbed = self._climb(bilevel, structure, data, target, seed)
-        bilevel, climbed = self._polish(replace(bilevel, problem=data.problem(dtype=np.float64, seed=seed)), climbed)
+        bilevel, climbed = self._polish(bilevel, climbed)
         self._report(climbed, target, data, scorers, refit_metric)
         if self.refit:
             self._refit(bilevel, climbed, target, data)
@@ -383,12 +383,14 @@ class HypergradientSearchCV(BaseSearchCV):
         return False
 
     def _polish(self, bilevel, climbed):
-        """Solve the chosen step to convergence in float64; where that makes another one look better, that one too."""
-        state = bilevel.solver.convert(bilevel.problem, climbed.state)
-        steps, polished = list(climbed.steps), []
+        """Solve the chosen step to convergence; where that makes another one look better, that one too."""
+        state, steps, polished = climbed.state, list(climbed.steps), []
         while (best := self._choose(climbed, steps, polished)) not in polished:
             since = time.perf_counter(), state.n_epochs
             step, structure = steps[best], climbed.structures[best]
+            precise = bilevel.solver.reported(bilevel.problem, step.log_penalties)
+            if precise is not bilevel.problem:
+                bilevel, state = replace(bilevel, problem=precise), bilevel.solver.convert(precise, state)
             warm = np.array_equal(state.log_penalties, step.log_penalties)
             if not warm:
                 state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
@@ -464,7 +466,7 @@ class HypergradientSearchCV(BaseSearchCV):
             bilevel.problem,
             climbed.state,
             np.log(self.penalties_),
-            tol=REFIT_TOL[data.X.dtype.name],
+            tol=REFIT_TOL,
             max_epochs=MAX_EPOCHS,
         )
         if not converged:

@@ -10,11 +10,14 @@
 #include <string.h>
 
 enum { UNUSED = 0, TRAIN = 1, VALIDATION = 2 };
+enum { LOOK, MEASURE, UPDATE }; /* what to do with a row: its validation loss; all sums; all but MEASURE's, and its step */
 
 #define MAX_NEWTON 40
 #define MAX_HALVING 30
 #define VEC 8
 #define LINE ((int)(64 / sizeof(REAL)))
+#define LANES ((int)(SIMD / sizeof(REAL)))
+#define PAIR 2   /* the width of a table with one lane and no adjoint */
 #define PADDED(n) (((n) + VEC - 1) / VEC * VEC)
 #define AHEAD 8  /* entries between a wide row's prefetch and its use */
 #define PREFETCH(address) __builtin_prefetch(address, 1, 3)
@@ -23,9 +26,9 @@ enum { UNUSED = 0, TRAIN = 1, VALIDATION = 2 };
 enum {
     VALIDATION_LOSS,   /* s_i / sum(s) loss, validation rows */
     VALIDATION_WEIGHT, /* s_i / sum(s), the same rows */
-    TRAIN_LOSS,        /* s_i loss, training rows (dual_evaluate only) */
+    TRAIN_LOSS,        /* s_i loss, training rows (MEASURE only) */
     TRAIN_WEIGHT,      /* s_i, the same rows */
-    GAP,               /* s_i KL(p_beta || p): the duality gap as Fenchel and Young have it (dual_evaluate only) */
+    GAP,               /* s_i KL(p_beta || p): the duality gap as Fenchel and Young have it (MEASURE only) */
     CURVATURE,         /* s_i d_i / (1 + q_i d_i), d the mean diagonal of D: how stiff the intercept is */
     LOWER_RESIDUAL,    /* s_i |p_i - e_y - beta_i|^2 */
     ADJOINT_RESIDUAL,  /* s_i |D_i r_i - u_i|^2 */
@@ -66,19 +69,24 @@ typedef struct {
 #define NEWTON_TOL 1e-3f
 #define ROUNDING 1e-6f
 #define PADDING (-1e30f)
+#define ARTANH_TERMS 7
 #define log_f32 logf
 #define log_f32_avx2 logf
 #define EXP_TAYLOR(r) \
     (1 + r * (1 + r * (0.5f + r * (1 / 6.f + r * (1 / 24.f + r * (1 / 120.f + r * (1 / 720.f)))))))
 #define NAME(f) f##_f32
+#define SIMD 16
 #include "_dual_rows.h"
 #undef NAME
+#undef SIMD
 #ifdef __x86_64__
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,bmi,bmi2")
 #define NAME(f) f##_f32_avx2
+#define SIMD 32
 #include "_dual_rows.h"
 #undef NAME
+#undef SIMD
 #pragma GCC pop_options
 #endif
 #undef REAL
@@ -90,6 +98,7 @@ typedef struct {
 #undef NEWTON_TOL
 #undef ROUNDING
 #undef PADDING
+#undef ARTANH_TERMS
 #undef EXP_TAYLOR
 
 #define REAL double
@@ -101,20 +110,25 @@ typedef struct {
 #define NEWTON_TOL 1e-6
 #define ROUNDING 1e-14
 #define PADDING (-1e300)
+#define ARTANH_TERMS 16
 #define log_f64 log
 #define log_f64_avx2 log
 #define EXP_TAYLOR(r) \
     (1 + r * (1 + r * (0.5 + r * (1 / 6. + r * (1 / 24. + r * (1 / 120. + r * (1 / 720. + r * (1 / 5040. + \
     r * (1 / 40320. + r * (1 / 362880. + r * (1 / 3628800. + r * (1 / 39916800. + r / 479001600.))))))))))))
 #define NAME(f) f##_f64
+#define SIMD 16
 #include "_dual_rows.h"
 #undef NAME
+#undef SIMD
 #ifdef __x86_64__
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,bmi,bmi2")
 #define NAME(f) f##_f64_avx2
+#define SIMD 32
 #include "_dual_rows.h"
 #undef NAME
+#undef SIMD
 #pragma GCC pop_options
 #endif
 
@@ -148,10 +162,10 @@ static void dual_advance(const dual_problem *P, dual_state *S, const int64_t *bl
     DISPATCH(advance, P, S, blocks, n_blocks, block_size, n_rows, scratch, sums);
 }
 
-static void dual_evaluate(const dual_problem *P, dual_state *S, int64_t start, int64_t stop, void *scratch,
+static void dual_evaluate(const dual_problem *P, dual_state *S, int64_t start, int64_t stop, int task, void *scratch,
                           double *sums)
 {
-    DISPATCH(evaluate, P, S, start, stop, scratch, sums);
+    DISPATCH(evaluate, P, S, start, stop, task, scratch, sums);
 }
 
 static void dual_rebuild(const dual_problem *P, dual_state *S, int64_t start, int64_t stop, void *scratch)

@@ -142,6 +142,10 @@ class Aid:
         """Nothing to do: the state is float64 whatever the problem is."""
         return state
 
+    def reported(self, problem, log_penalties):
+        """The problem itself: nothing here is in float32."""
+        return problem
+
     def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
         """One fit on all rows, without an adjoint, from the splits' mean W."""
         solver = replace(self, with_adjoint=False)

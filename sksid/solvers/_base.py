@@ -48,10 +48,14 @@ class Solver(Protocol):
     def convert(self, problem, state):
         """The state in the precision of ``problem``, which has the same rows."""
 
+    def reported(self, problem, log_penalties):
+        """The problem in the precision that a reported score needs."""
+
     def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
         """Solve one fit on all rows, in ``problem``'s precision, starting from the splits' state.
 
-        Returns coef (n_outputs, n_features), intercept (n_outputs,), the epochs spent, and whether ``residual`` met ``tol``.
+        Returns coef (n_outputs, n_features), intercept (n_outputs,), the epochs spent, and whether the error
+        expected of its probabilities met ``tol``.
         """
 
 

@@ -10,7 +10,9 @@ from sksid.solvers._base import check_finite
 
 CACHE_LINE = 64
 FLOAT32_CURVATURE = 3e5  # s x²/λ above which float32 duals are too coarse: their rounding moves the row's output by 0.02
+FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
 WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
+REFIT_RATES = (0.1, 0.98)  # the rate by which a refit's residual shrinks from epoch to epoch is trusted between these
 TINY = np.finfo(float).tiny
 STIFFNESS_RANGE = (0.005, 0.5)
 SUM = {name: column for column, name in enumerate(kernels.SUMS)}
@@ -236,6 +238,10 @@ class Dual:
         )
         return self.rebuild(problem, converted)
 
+    def reported(self, problem, log_penalties):
+        """The problem itself, or in float64 where float32 is too coarse."""
+        return _in_precision(problem, log_penalties, FLOAT32_REPORTED)
+
     def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
         """One fit on all rows, without an adjoint, from each row's mean β over the splits."""
         solver = replace(self, with_adjoint=False)
@@ -243,10 +249,13 @@ class Dual:
         own.duals[:, 0] = _mean_over_splits(problem, split_problem, state)
         own = solver.rebuild(problem, own)
         own.table[-1, : problem.n_outputs] = solver.coefficients(split_problem, state)[1].mean(axis=0)
-        converged = False
+        converged, worst, rounds = False, np.inf, 0
         while own.n_epochs < max_epochs and not converged:
             own = solver.advance(problem, own)
-            converged = solver.residual(problem, own) <= tol
+            before, worst = worst, np.sqrt(own.residuals[:, 0].max(initial=0.0))
+            rate = np.clip(worst / before if before > 0 else 0.0, *REFIT_RATES)
+            rounds += 1
+            converged = rounds > 2 and worst * rate / (1.0 - rate) <= tol
         coef, intercept = solver.coefficients(problem, own)
         return coef[0], intercept[0], own.n_epochs, converged
 
@@ -277,15 +286,16 @@ class Dual:
         n_sides, n_lanes = state.imbalance.shape
         duals = np.zeros((rows.n_rows, n_sides, n_lanes), dtype=rows.dtype)
         bare = replace(state, duals=duals, residuals=np.zeros((rows.n_rows, 2)))
-        return self._evaluate_in_parts(rows, bare)[:, SUM["validation_loss"]]
+        return self._evaluate_in_parts(rows, bare, losses_only=True)[:, SUM["validation_loss"]]
 
     def evaluate(self, problem, state):
         """The kernels' sums (n_splits, len(SUM)) over all rows at the state as it stands: losses, gap, residuals."""
         return self._evaluate_in_parts(_as_state(problem, state), state)
 
     @staticmethod
-    def _evaluate_in_parts(problem, state):
-        sums = np.sum([kernels.evaluate(problem, state, start, stop) for start, stop in _ranges(problem, state)], axis=0)
+    def _evaluate_in_parts(problem, state, losses_only=False):
+        parts = [kernels.evaluate(problem, state, *part, losses_only) for part in _ranges(problem, state)]
+        sums = np.sum(parts, axis=0)
         check_finite(sums, "dual")
         return sums
 
@@ -305,11 +315,11 @@ class Dual:
         return np.ascontiguousarray(lanes[:-1].T).reshape(*shape, -1), lanes[-1].reshape(shape)
 
 
-def _in_precision(problem, log_penalties):
+def _in_precision(problem, log_penalties, limit=FLOAT32_CURVATURE):
     """The problem, or its float64 copy where a row's curvature is too large for float32."""
     with np.errstate(over="ignore"):
         largest = problem.largest_row * np.exp(-np.min(log_penalties))
-    return problem.wide if largest > FLOAT32_CURVATURE else problem
+    return problem.wide if largest > limit else problem
 
 
 def _as_state(problem, state):
@@ -373,9 +383,12 @@ def _total(state):
 
 
 def _zeros_on_line(shape, dtype):
-    """Zeros in whole cache lines, the first on a line's beginning; by ``empty``, so that numpy may ask for huge pages."""
+    """Zeros in whole cache lines, the first on a line's beginning; by ``empty``, so that numpy may ask for huge pages.
+
+    Rows of two numbers, one lane and its 1/λ, stay as they are: a table of them fits a nearer cache.
+    """
     item = np.dtype(dtype).itemsize
-    width = -(-shape[1] * item // CACHE_LINE) * CACHE_LINE // item
+    width = 2 if shape[1] == 2 else -(-shape[1] * item // CACHE_LINE) * CACHE_LINE // item
     raw = np.empty(shape[0] * width * item + CACHE_LINE, dtype=np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     table = raw[start : start + shape[0] * width * item].view(dtype).reshape(shape[0], width)
