@@ -105,8 +105,9 @@ class HypergradientSearchCV(BaseSearchCV):
         What has a penalty of its own. An array of shape (n_features,) labels the groups; a matrix A of shape (n_features,
         n_params) gives log λ = A θ above the tuned shared level. ``"moments"`` makes A of the features' log second moments:
         three hyperparameters.
-    solver : {"auto", "dual", "aid"}, default="auto"
-        ``"dual"``: stochastic dual coordinate ascent. ``"aid"``: deterministic Newton steps and conjugate gradient.
+    solver : {"auto", "dual", "aid", "sgd"}, default="auto"
+        ``"dual"``: stochastic dual coordinate ascent. ``"aid"``: deterministic Newton steps and conjugate gradient. ``"sgd"``:
+        the stochastic iterations of [1]_, for comparison: seldom the fastest.
         ``"auto"`` takes ``"aid"`` where a Hessian is small enough to be factorised.
     scoring : str, callable, list, tuple or dict, default=None
         What ``cv_results_`` reports and the best step is chosen by; None is ``"neg_log_loss"``. The descent is on the log
@@ -193,7 +194,7 @@ class HypergradientSearchCV(BaseSearchCV):
         **{name: BaseSearchCV._parameter_constraints[name] for name in ("scoring", "n_jobs", "refit", "cv", "verbose")},
         "estimator": [HasMethods(["fit"])],
         "structure": [str, "array-like", "sparse matrix", Structure],
-        "solver": [StrOptions({"auto", "dual", "aid"})],
+        "solver": [StrOptions({"auto", *solvers.NAMES})],
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "tol": [Interval(numbers.Real, 0, None, closed="neither")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
@@ -361,7 +362,7 @@ class HypergradientSearchCV(BaseSearchCV):
     def _choose_solver(self, problem):
         if self.solver == "auto":
             return solvers.choose(problem)
-        return solvers.Dual() if self.solver == "dual" else solvers.Aid()
+        return solvers.NAMES[self.solver]()
 
     # ---- descend --------------------------------------------------------------------------------------------------------
 

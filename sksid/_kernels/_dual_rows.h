@@ -12,12 +12,9 @@
  * in one order whatever the instruction set.
  */
 
-#include "_dual_solves.h"
+#include "_logistic.h"
 
 /* ---- products with one sparse or dense row ------------------------------------------------------------------ */
-
-#undef COLUMN
-#define COLUMN(t) (columns ? (int64_t)columns[t] : (int64_t)(t))
 
 /* out = sum_t x_t T[column_t], rows of one line, kept in registers; returns sum_t x_t^2 / lambda_t. */
 static inline REAL NAME(gather_narrow)(const REAL *x, const int32_t *columns, int64_t nnz, const REAL *table,

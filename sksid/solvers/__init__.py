@@ -3,8 +3,11 @@
 from sksid.solvers._aid import Aid
 from sksid.solvers._base import NotFiniteError
 from sksid.solvers._dual import Dual
+from sksid.solvers._sgd import BATCH, Sgd, Steps
 
-__all__ = ["Aid", "Dual", "NotFiniteError", "choose"]
+__all__ = ["BATCH", "NAMES", "Aid", "Dual", "NotFiniteError", "Sgd", "Steps", "choose"]
+
+NAMES = {"dual": Dual, "aid": Aid, "sgd": Sgd}
 
 DIRECT_UNKNOWNS = 1000
 DIRECT_FLOPS = 2e9

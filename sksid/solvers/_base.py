@@ -36,6 +36,9 @@ class Solver(Protocol):
     def log_gradient(self, problem, state):
         """∂F/∂log λ, (n_features,), at the state's W and V."""
 
+    def latest_change(self, problem, state):
+        """What the last of several epochs in one ``advance`` has changed in ``log_gradient``, or None where it is not known."""
+
     def residual(self, problem, state):
         """How far the solves are from done, on the scale of probabilities."""
 

@@ -268,6 +268,9 @@ class Dual:
         """−λ_j/n_splits Σ ⟨W_j, V_j⟩ over the splits."""
         return kernels.contract(_as_state(problem, state), state) * (-np.exp(state.log_penalties) / problem.n_splits)
 
+    def latest_change(self, problem, state):
+        """None: it is not kept."""
+
     def residual(self, problem, state):
         """How far both solves were from done when the rows of the last epoch were visited.
 

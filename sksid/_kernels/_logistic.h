@@ -1,5 +1,5 @@
-/* One-row solves of the dual solver (design: method.md, section 3), included by _dual_rows.h, which states the
- * conventions. All arrays of lanes are padded to VEC; no sum over a row depends on the instruction set. */
+/* The logistic loss of one row: exp, softmax, curvature, and the one-row solves of the dual solver (method.md, section 3).
+ * Included by the row kernels, which state the conventions. Arrays of lanes are padded to VEC. */
 
 /* exp(x) for x <= 0, flushed to 0 where it would be subnormal. Vectorises; a NaN stays a NaN.
  * Adding ROUNDER leaves the nearest integer in the low bits, so no conversion instruction is needed. */
