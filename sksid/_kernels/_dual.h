@@ -47,6 +47,9 @@ typedef struct {
     int64_t width;
     int n_sides;       /* 2: lower level and adjoint; 1: lower level alone */
     double drift;      /* the share of imbalance / mu by which b_ref moves for each row visited */
+    const int64_t *free; /* (n_free,) features without a penalty */
+    void *reference;     /* (n_free, n_sides * n_lanes) real: their W_ref, V_ref; mu (W_ref - W) is their imbalance */
+    int64_t n_free;
 } dual_state;
 
 #define ROWS "_dual_rows.h"

@@ -30,6 +30,9 @@ cdef extern from "_dual.h" nogil:
         int64_t width
         int n_sides
         double drift
+        const int64_t *free
+        void *reference
+        int64_t n_free
     void dual_advance(const dual_problem*, dual_state*, const int64_t*, int64_t, int64_t, int64_t, void*, double*)
     void dual_evaluate(const dual_problem*, dual_state*, int64_t, int64_t, int, void*, double*)
     void dual_rebuild(const dual_problem*, dual_state*, int64_t, int64_t, void*)
@@ -72,6 +75,9 @@ cdef int bind(rows, state, dual_problem *problem, dual_state *bound) except -1:
     bound.width = state.table.shape[1]
     bound.n_sides = state.duals.shape[1]
     bound.drift = state.drift
+    bound.free = <const int64_t *>address(state.free, "int64")
+    bound.reference = address(state.reference, real)
+    bound.n_free = state.free.shape[0]
     return 0
 
 

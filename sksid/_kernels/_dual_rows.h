@@ -6,7 +6,8 @@
  * Conventions (design: method.md, section 3). A *lane* is one output of one split; lane = split * n_outputs + output.
  * Row j of the table is  [ W_j of all lanes | V_j of all lanes | 1/lambda_j | padding ], a multiple of LINE reals long.
  * The row behind the last feature is the intercept, [ b | v | 1/mu | padding ]: the same as a feature that is 1
- * everywhere, whose penalty mu/2 (b - b_ref)^2 is moved along (proximal point), so that it vanishes in the limit.
+ * everywhere, whose penalty mu/2 (b - b_ref)^2 is moved along (proximal point), so that it vanishes in the limit. The
+ * same holds for features without a penalty, the free ones.
  * Losses of the lower level are sums, those of the upper level means (val_scale holds 1 / sum of weights).
  * No function allocates, none raises. All sums over a row are in lanes of VEC, so that they vectorise as they stand,
  * in one order whatever the instruction set.
@@ -407,6 +408,27 @@ static inline void NAME(drift_intercept)(const dual_problem *P, dual_state *S, i
     }
 }
 
+/* The same for the free features, whose imbalance is read off W - W_ref. */
+static inline void NAME(drift_free)(const dual_problem *P, dual_state *S, int64_t n_rows)
+{
+    const int K = P->n_outputs, used = S->n_sides * P->n_splits * K;
+    const REAL step = (REAL)(S->drift * (double)n_rows);
+    for (int64_t f = 0; f < S->n_free; f++) {
+        REAL *row = (REAL *)S->table + S->free[f] * S->width, *reference = (REAL *)S->reference + f * used;
+        for (int first = 0; first < used; first += K) {
+            REAL mean = 0;
+            for (int k = first; k < first + K && K > 1; k++)
+                mean += (row[k] - reference[k]) / K;
+            for (int k = first; k < first + K; k++) {
+                reference[k] += mean;
+                const REAL move = step * (row[k] - reference[k]);
+                reference[k] += move;
+                row[k] += move;
+            }
+        }
+    }
+}
+
 /* ---- passes over the rows ------------------------------------------------------------------------------------- */
 
 /* Visit the blocks in the order given: lower level, adjoint and validation of all splits at once. */
@@ -429,6 +451,7 @@ static void NAME(advance)(const dual_problem *P, dual_state *S, const int64_t *b
         NAME(drain_sums)(P, S, &R, sums);
         if (P->fit_intercept)
             NAME(drift_intercept)(P, S, stop - start);
+        NAME(drift_free)(P, S, stop - start);
     }
 }
 

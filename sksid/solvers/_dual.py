@@ -40,14 +40,18 @@ class DualState:
     least_stiffness : float
         The μ at which the intercept weighs as much in a row's curvature as all its features; it is kept above.
     log_penalties : ndarray of shape (n_features,)
+    free : ndarray of int64
+        The features without a penalty, log λ = −∞: their rows of the table have 1/μ_j in the place of 1/λ_j.
+    reference : ndarray of shape (n_free, n_sides * n_lanes)
+        Where the proximal point of each of them stands.
     random : RandomState
         Draws the order of the blocks.
     pending : ndarray of int64
         The blocks of the current epoch that are still to be visited.
     recent : tuple of (fraction of an epoch, sums)
         What the passes of the last whole epoch summed up, newest first.
-    last_imbalance : ndarray of shape (n_lanes,), or None
-        Σ s β at the end of the epoch before.
+    last_imbalance : ndarray, or None
+        That of the lower level, and the free features', at the end of the epoch before.
     n_epochs : float
         All that has been spent on this state.
     """
@@ -60,6 +64,8 @@ class DualState:
     stiffness: float
     least_stiffness: float
     log_penalties: np.ndarray
+    free: np.ndarray
+    reference: np.ndarray
     random: np.random.RandomState
     pending: np.ndarray
     recent: tuple = ()
@@ -104,6 +110,7 @@ class Dual:
         """W = 0, V = 0: all duals zero. In the problem's precision, or in float64 where penalties are too weak for it."""
         problem = _in_precision(problem, log_penalties)
         n_sides, n_lanes = 1 + self.with_adjoint, problem.n_splits * problem.n_outputs
+        free = np.flatnonzero(np.isneginf(log_penalties))
         state = DualState(
             table=_zeros_on_line((problem.n_features + 1, n_sides * n_lanes + 1), problem.dtype),
             duals=np.zeros((problem.n_rows, n_sides, n_lanes), dtype=problem.dtype),
@@ -113,10 +120,12 @@ class Dual:
             stiffness=self.stiffness,
             least_stiffness=_least_stiffness(problem, log_penalties),
             log_penalties=np.asarray(log_penalties, dtype=np.float64),
+            free=free,
+            reference=np.zeros((free.size, n_sides * n_lanes), dtype=problem.dtype),
             random=np.random.RandomState(seed),
             pending=np.empty(0, dtype=np.int64),
         )
-        state.table[:-1, n_sides * n_lanes] = np.exp(-state.log_penalties)
+        state.table[:-1, n_sides * n_lanes] = np.exp(-_finite(state.log_penalties))
         sample = kernels.evaluate(problem, state, 0, min(problem.n_rows, 1024))
         self._set_intercept_stiffness(problem, state, sample)
         return state
@@ -183,7 +192,12 @@ class Dual:
         visited = sums[:, SUM["train_weight"]]
         curvature = sums[:, SUM["curvature"]] / np.maximum(visited, TINY)
         total = problem.train_totals.mean() * curvature.mean()
-        state.table[-1, n_sides * n_lanes] = 1.0 / max(state.stiffness * total, state.least_stiffness)
+        stiffness, at = max(state.stiffness * total, state.least_stiffness), n_sides * n_lanes
+        state.table[-1, at] = 1.0 / stiffness
+        if state.free.size:
+            before, lanes = state.table[state.free, at], state.table[state.free, :at]
+            state.table[state.free, at] = 1.0 / (stiffness * np.maximum(problem.second_moments[state.free], TINY**0.5))
+            state.reference = lanes - (lanes - state.reference) * (state.table[state.free, at] / before)[:, None]
 
     def rescale(self, problem, state, log_penalties):
         """New penalties: W_j and V_j go with (1/λ_j) times what the duals are multiplied by.
@@ -195,22 +209,33 @@ class Dual:
         if _in_precision(problem, log_penalties).dtype != state.table.dtype == np.float32:
             state = self.convert(problem.wide, state)
         problem = _as_state(problem, state)
-        change = np.mean(np.asarray(log_penalties) - state.log_penalties)
+        if not np.array_equal(np.flatnonzero(np.isneginf(log_penalties)), state.free):
+            raise ValueError("log_penalties: which features have no penalty cannot change. Begin anew, with init.")
+        change = np.mean(_finite(log_penalties) - _finite(state.log_penalties))
         shrink = float(np.exp(min(0.0, self.warm * change)))
         state.log_penalties = np.array(log_penalties, dtype=np.float64)
         state.least_stiffness = _least_stiffness(problem, log_penalties)
         state.duals *= shrink
         state.imbalance *= shrink
-        kernels.rescale(problem, state, np.exp(state.log_penalties), shrink)
+        lanes = np.s_[state.free, : state.imbalance.size]
+        kept, penalties = state.table[lanes], np.exp(state.log_penalties)
+        penalties[state.free] = 1.0 / state.table[state.free, state.imbalance.size]
+        kernels.rescale(problem, state, penalties, shrink)
+        state.reference = kept - shrink * (kept - state.reference)
+        state.table[lanes] = kept
         return state
 
     def rebuild(self, problem, state):
         """Sum up W, V and the imbalance from the duals alone."""
         problem = _as_state(problem, state)
+        lanes = np.s_[state.free, : state.imbalance.size]
+        kept = state.table[lanes]
         state.table[:-1, : state.imbalance.size] = 0
         state.imbalance[:] = 0
         for start, stop in _ranges(problem, state):
             kernels.rebuild(problem, state, start, stop)
+        state.reference = kept - state.table[lanes]
+        state.table[lanes] = kept
         return state
 
     def convert(self, problem, state):
@@ -218,9 +243,10 @@ class Dual:
         n_sides = 1 + self.with_adjoint
         table = _zeros_on_line((problem.n_features + 1, n_sides * state.imbalance.shape[1] + 1), problem.dtype)
         lanes = n_sides * state.imbalance.shape[1]
-        table[-1, :lanes] = state.table[-1, :lanes]
-        table[-1, lanes] = state.table[-1, state.imbalance.size]
-        table[:-1, lanes] = np.exp(-state.log_penalties)
+        table[:-1, lanes] = np.exp(-_finite(state.log_penalties))
+        unpenalised = np.append(state.free, problem.n_features)
+        table[unpenalised, :lanes] = state.table[unpenalised, :lanes]
+        table[unpenalised, lanes] = state.table[unpenalised, state.imbalance.size]
         converted = DualState(
             table=table,
             duals=np.ascontiguousarray(state.duals[:, :n_sides], dtype=problem.dtype),
@@ -230,6 +256,8 @@ class Dual:
             stiffness=state.stiffness,
             least_stiffness=state.least_stiffness,
             log_penalties=state.log_penalties,
+            free=state.free,
+            reference=state.reference[:, :lanes].astype(problem.dtype),
             random=state.random,
             pending=state.pending,
             recent=state.recent,
@@ -247,8 +275,10 @@ class Dual:
         solver = replace(self, with_adjoint=False)
         own = solver.init(problem, log_penalties)
         own.duals[:, 0] = _mean_over_splits(problem, split_problem, state)
+        coef, intercept = solver.coefficients(split_problem, state)
+        own.table[-1, : problem.n_outputs] = intercept.mean(axis=0)
+        own.table[own.free, : problem.n_outputs] = coef[:, :, own.free].mean(axis=0).T
         own = solver.rebuild(problem, own)
-        own.table[-1, : problem.n_outputs] = solver.coefficients(split_problem, state)[1].mean(axis=0)
         converged, worst, rounds = False, np.inf, 0
         while own.n_epochs < max_epochs and not converged:
             own = solver.advance(problem, own)
@@ -321,7 +351,7 @@ class Dual:
 def _in_precision(problem, log_penalties, limit=FLOAT32_CURVATURE):
     """The problem, or its float64 copy where a row's curvature is too large for float32."""
     with np.errstate(over="ignore"):
-        largest = problem.largest_row * np.exp(-np.min(log_penalties))
+        largest = problem.largest_row * np.exp(-np.min(_finite(log_penalties)))
     return problem.wide if largest > limit else problem
 
 
@@ -344,7 +374,13 @@ def _ranges(problem, state):
 
 
 def _least_stiffness(problem, log_penalties):
-    return 1.0 / max(float(problem.second_moments @ np.exp(-np.asarray(log_penalties))), 1.0 / problem.n_rows)
+    penalised = ~np.isneginf(log_penalties)
+    return 1.0 / max(float(problem.second_moments @ (np.exp(-_finite(log_penalties)) * penalised)), 1.0 / problem.n_rows)
+
+
+def _finite(log_penalties):
+    """Log λ with 0 for features without a penalty, where whatever stands for 1/λ is put in afterwards."""
+    return np.where(np.isneginf(log_penalties), 0.0, log_penalties)
 
 
 def _adapt_stiffness(problem, state):
@@ -352,7 +388,7 @@ def _adapt_stiffness(problem, state):
 
     Imbalances that are no more than rounding say nothing.
     """
-    now, before = state.imbalance[0].copy(), state.last_imbalance
+    now, before = _unpenalised_imbalance(problem, state), state.last_imbalance
     state.last_imbalance = now
     floor = 100 * np.finfo(problem.dtype).eps * problem.train_totals.mean()
     if before is None or min(np.linalg.norm(now), np.linalg.norm(before)) <= floor:
@@ -363,6 +399,15 @@ def _adapt_stiffness(problem, state):
         state.stiffness = max(0.5 * state.stiffness, STIFFNESS_RANGE[0])
     elif cosine < -0.2:
         state.stiffness = min(2.0 * state.stiffness, STIFFNESS_RANGE[1])
+
+
+def _unpenalised_imbalance(problem, state):
+    """Σ s β of the intercepts, if there are any, and Σ s x_j β of the free features, at unit second moments."""
+    n_sides, n_lanes = state.imbalance.shape
+    intercept = state.imbalance[0] if problem.fit_intercept else np.zeros(n_lanes)
+    moved = (state.reference - state.table[state.free, : n_sides * n_lanes])[:, :n_lanes].astype(np.float64)
+    scale = state.table[state.free, n_sides * n_lanes] * np.sqrt(np.maximum(problem.second_moments[state.free], TINY**0.5))
+    return np.append(intercept, moved / scale[:, None])
 
 
 def _holders_of(residual, mass, cap):
