@@ -30,7 +30,7 @@ from sksid.structures import Structure
 
 LOG_LOSS = (None, "neg_log_loss")
 FINAL_TOL = 1e-4  # relative accuracy of the reported score
-REFIT_TOL = {"float32": 1e-6, "float64": 5e-8}  # of the refitted probabilities
+REFIT_TOL = 5e-6  # of the refitted probabilities
 MAX_EPOCHS = 400
 
 
@@ -60,9 +60,10 @@ class HypergradientSearchCV(BaseSearchCV):
         split has seen keeps the penalty of the rung below, the shared one where there is no other.
     unpenalized : str, slice or array-like, default=None
         Features without a penalty, like the intercept: names (of features, or of transformers), positions, a slice or a mask
-        of the features that reach the final step. Needs ``solver="aid"``, which ``"auto"`` then takes.
-    solver : {"auto", "dual", "aid"}, default="auto"
-        ``"dual"``: stochastic dual coordinate ascent. ``"aid"``: deterministic Newton steps and conjugate gradient.
+        of the features that reach the final step. Not with ``solver="sgd"``.
+    solver : {"auto", "dual", "aid", "sgd"}, default="auto"
+        ``"dual"``: stochastic dual coordinate ascent. ``"aid"``: deterministic Newton steps and conjugate gradient. ``"sgd"``:
+        the stochastic iterations of [1]_, for comparison: seldom the fastest.
         ``"auto"`` takes ``"aid"`` where a Hessian is small enough to be factorised.
     scoring : str, callable, list, tuple or dict, default=None
         What ``cv_results_`` reports and the best step is chosen by; None is ``"neg_log_loss"``. The descent is on the log
@@ -105,7 +106,7 @@ class HypergradientSearchCV(BaseSearchCV):
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
         A row for each outer step, with GridSearchCV's keys; ``mean_monitor_score`` where there is a monitor. Steps are solved
-        to the accuracy of their step; the chosen one to convergence, in float64. With blocks there is a column for each one's
+        to the accuracy of their step; the chosen one to convergence. With blocks there is a column for each one's
         parameter, such as ``C_text``.
     penalties_ : ndarray of shape (n_features,)
         λ_j of the refit, 1/C_j in scikit-learn's scaling, of the features that reach the final step; 0 where there is none.
@@ -156,7 +157,7 @@ class HypergradientSearchCV(BaseSearchCV):
         "estimator": [HasMethods(["fit"])],
         "structure": [str, "array-like", "sparse matrix", dict, Structure],
         "unpenalized": [None, str, slice, "array-like"],
-        "solver": [StrOptions({"auto", "dual", "aid"})],
+        "solver": [StrOptions({"auto", *solvers.NAMES})],
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "tol": [Interval(numbers.Real, 0, None, closed="neither")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
@@ -259,7 +260,7 @@ class HypergradientSearchCV(BaseSearchCV):
             score = SplitScorer(self._final, scorers, X, y, data, routed.scorer.score, self.n_jobs)
         bilevel = Bilevel(problem, self._choose_solver(problem, data), data.monitor_problem(), score)
         climbed = self._climb(bilevel, data, target, seed)
-        bilevel, climbed = self._polish(replace(bilevel, problem=data.problem(dtype=np.float64, seed=seed)), climbed)
+        bilevel, climbed = self._polish(bilevel, climbed)
         self._report(climbed, target, data, scorers, refit_metric)
         if self.refit:
             self._refit(bilevel, climbed, target, data)
@@ -270,13 +271,7 @@ class HypergradientSearchCV(BaseSearchCV):
         return _estimators.final_step(self.estimator)[1]
 
     def _choose_solver(self, problem, data):
-        unpenalized = bool(data.unpenalized.any())
-        if self.solver == "auto":
-            solver = solvers.choose(problem, unpenalized)
-        else:
-            solver = solvers.Dual() if self.solver == "dual" else solvers.Aid()
-        if unpenalized:
-            solvers.check_unpenalized(solver)
+        solver = solvers.choose(problem) if self.solver == "auto" else solvers.NAMES[self.solver]()
         return solver if data.split_views is None else solvers.Together(solver, self.n_jobs)
 
     # ---- descend --------------------------------------------------------------------------------------------------------
@@ -297,12 +292,14 @@ class HypergradientSearchCV(BaseSearchCV):
         return False
 
     def _polish(self, bilevel, climbed):
-        """Solve the chosen step to convergence in float64; where that makes another one look better, that one too."""
-        state = bilevel.solver.convert(bilevel.problem, climbed.state)
-        steps, polished = list(climbed.steps), []
+        """Solve the chosen step to convergence; where that makes another one look better, that one too."""
+        state, steps, polished = climbed.state, list(climbed.steps), []
         while (best := self._choose(climbed, steps, polished)) not in polished:
             since = time.perf_counter(), state.n_epochs
             step, structure = steps[best], climbed.structures[best]
+            precise = bilevel.solver.reported(bilevel.problem, step.log_penalties)
+            if precise is not bilevel.problem:
+                bilevel, state = replace(bilevel, problem=precise), bilevel.solver.convert(precise, state)
             warm = np.array_equal(state.log_penalties, step.log_penalties)
             if not warm:
                 state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
@@ -381,7 +378,7 @@ class HypergradientSearchCV(BaseSearchCV):
             bilevel.problem,
             climbed.state,
             log_penalties,
-            tol=REFIT_TOL[X.dtype.name],
+            tol=REFIT_TOL,
             max_epochs=MAX_EPOCHS,
         )
         if not converged:

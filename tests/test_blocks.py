@@ -225,8 +225,8 @@ def test_indicators_that_add_up_to_the_intercept_may_go_without_a_penalty(cancer
 
 
 def test_no_penalty_needs_a_solver_that_takes_it(cancer):
-    with pytest.raises(ValueError, match="unpenalized: the dual solver"):
-        search_for("shared", unpenalized=[0], solver="dual").fit(*cancer)
+    with pytest.raises(ValueError, match="solver='sgd' needs a penalty on every feature"):
+        search_for("shared", unpenalized=[0], solver="sgd").fit(*cancer)
 
 
 def test_something_must_be_left_to_tune(cancer):
