@@ -16,7 +16,7 @@ from sksid._sklearn import check_sample_weight
 from sksid.descent import FEW, ladder
 from sksid.problem import Joint, make_problem
 from sksid.sid import as_indices, check_splits
-from sksid.structures import Features, Structure, make_structure, without
+from sksid.structures import Features, Structure, make_structure, scaled, without
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,9 +139,12 @@ class Data:
     @property
     def rungs(self):
         """The structures to descend on, from the shared penalty to the one that was asked for."""
-        between = ["moments"] if self.structure.name == "per_feature" and self.monitor.size else []
-        between = [without(make_structure(name, self.features), self.unpenalized) for name in between]
-        return ladder(self.structure, between)
+        between = []
+        if self.structure.labels:
+            between = [scaled(self.structure, self.features.second_moments)]
+        elif self.structure.name == "per_feature" and self.monitor.size:
+            between = [make_structure("moments", self.features)]
+        return ladder(self.structure, [without(rung, self.unpenalized) for rung in between if rung is not None])
 
     def start(self, log_penalty):
         """Log penalties at a common level, −∞ where there is none."""

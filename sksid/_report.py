@@ -10,7 +10,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sksid import _estimators
 from sksid._data import Data
 from sksid._sklearn import BaseScorer, MultimetricScorer, check_method_params
-from sksid.descent import FEW, LOG_PENALTY_RANGE
+from sksid.descent import LOG_PENALTY_RANGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +100,10 @@ def result_rows(steps, target, data):
 def warn_at_edge(step, structure, target):
     """Warn where the search would have gone on but for the allowed range of penalties.
 
-    With a few levels, any of them says so; with many, or other structures, only all features together.
+    One block says so for itself; where there are no blocks, only all features together.
     """
     penalties = step.log_penalties[np.isfinite(step.log_penalties)]
-    some = np.any if structure.levels and structure.n_params <= FEW else np.all
+    some = np.any if structure.labels else np.all
     for edge, remedy in zip(LOG_PENALTY_RANGE, EDGE_REMEDIES, strict=True):
         at_edge = penalties <= edge if edge < 0 else penalties >= edge
         if some(at_edge):

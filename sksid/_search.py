@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
@@ -34,7 +35,7 @@ from sksid.structures import Structure
 
 LOG_LOSS = (None, "neg_log_loss")
 FINAL_TOL = 1e-4  # relative accuracy of the reported score
-REFIT_TOL = {"float32": 1e-6, "float64": 5e-8}  # of the refitted probabilities
+REFIT_TOL = 5e-6  # of the refitted probabilities
 MAX_EPOCHS = 400
 
 
@@ -64,9 +65,10 @@ class HypergradientSearchCV(BaseSearchCV):
         split has seen keeps the penalty of the rung below, the shared one where there is no other.
     unpenalized : str, slice or array-like, default=None
         Features without a penalty, like the intercept: names (of features, or of transformers), positions, a slice or a mask
-        of the features that reach the final step. Needs ``solver="aid"``, which ``"auto"`` then takes.
-    solver : {"auto", "dual", "aid"}, default="auto"
-        ``"dual"``: stochastic dual coordinate ascent. ``"aid"``: deterministic Newton steps and conjugate gradient.
+        of the features that reach the final step. Not with ``solver="sgd"``.
+    solver : {"auto", "dual", "aid", "sgd"}, default="auto"
+        ``"dual"``: stochastic dual coordinate ascent. ``"aid"``: deterministic Newton steps and conjugate gradient. ``"sgd"``:
+        the stochastic iterations of [1]_, for comparison: seldom the fastest.
         ``"auto"`` takes ``"aid"`` where a Hessian is small enough to be factorised.
     scoring : str, callable, list, tuple or dict, default=None
         What ``cv_results_`` reports and the best step is chosen by; None is ``"neg_log_loss"``. The descent is on the log
@@ -114,8 +116,7 @@ class HypergradientSearchCV(BaseSearchCV):
     cv_results_ : dict of ndarrays
         A row for each outer step, with GridSearchCV's keys; ``mean_monitor_score`` and ``std_monitor_score``, minus the log
         loss of the splits' models on the monitor's rows, where there is a monitor. Steps are solved to the accuracy of their
-        step; the chosen one to convergence, in float64. With blocks there is a column for each one's parameter, such as
-        ``C_text``.
+        step; the chosen one to convergence. With blocks there is a column for each one's parameter, such as ``C_text``.
     penalties_ : ndarray of shape (n_features,)
         λ_j of the refit, 1/C_j in scikit-learn's scaling, of the features that reach the final step; 0 where there is none.
     block_params_ : dict
@@ -165,7 +166,7 @@ class HypergradientSearchCV(BaseSearchCV):
         "estimator": [HasMethods(["fit"])],
         "structure": [str, "array-like", "sparse matrix", dict, Structure],
         "unpenalized": [None, str, slice, "array-like"],
-        "solver": [StrOptions({"auto", "dual", "aid"})],
+        "solver": [StrOptions({"auto", *solvers.NAMES})],
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "tol": [Interval(numbers.Real, 0, None, closed="neither")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
@@ -230,7 +231,11 @@ class HypergradientSearchCV(BaseSearchCV):
 
     def _get_scorers(self):
         if self.scoring is None:
-            return check_scoring(self.estimator, "neg_log_loss"), "score"
+            scorer = check_scoring(self.estimator, "neg_log_loss")
+            if get_config()["enable_metadata_routing"]:  # then the scorer asks for the weights that the final step asks for
+                requests = self._final.get_metadata_routing().fit.requests
+                scorer.set_score_request(sample_weight=requests.get("sample_weight"))
+            return scorer, "score"
         return super()._get_scorers()
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -285,7 +290,6 @@ class HypergradientSearchCV(BaseSearchCV):
 
         with tasks.searching(len(rungs) * self.max_iter, snapshot) as outer_steps:
             climbed = self._climb(bilevel, rungs, last, data, target, seed, outer_steps)
-            bilevel = replace(bilevel, problem=data.problem(dtype=np.float64, seed=seed))
             bilevel, climbed = self._polish(bilevel, climbed, partial(self._tabulate, target=target, data=data))
         self._report(climbed, target, data, scorers)
         warn_at_edge(climbed.steps[climbed.best], self.structure_, target)
@@ -300,13 +304,7 @@ class HypergradientSearchCV(BaseSearchCV):
         return _estimators.final_step(self.estimator)[1]
 
     def _choose_solver(self, problem, data):
-        unpenalized = bool(data.unpenalized.any())
-        if self.solver == "auto":
-            solver = solvers.choose(problem, unpenalized)
-        else:
-            solver = solvers.Dual() if self.solver == "dual" else solvers.Aid()
-        if unpenalized:
-            solvers.check_unpenalized(solver)
+        solver = solvers.choose(problem) if self.solver == "auto" else solvers.NAMES[self.solver]()
         return solver if data.split_views is None else solvers.Together(solver, self.n_jobs)
 
     # ---- descend --------------------------------------------------------------------------------------------------------
@@ -327,12 +325,14 @@ class HypergradientSearchCV(BaseSearchCV):
             )
 
     def _polish(self, bilevel, climbed, tabulate):
-        """Solve the chosen step to convergence in float64; where that makes another one look better, that one too."""
-        state = bilevel.solver.convert(bilevel.problem, climbed.state)
-        steps, polished = list(climbed.steps), []
+        """Solve the chosen step to convergence; where that makes another one look better, that one too."""
+        state, steps, polished = climbed.state, list(climbed.steps), []
         while (best := self._choose(climbed, steps, polished, tabulate)) not in polished:
             since = time.perf_counter(), state.n_epochs
             step, structure = steps[best], climbed.structures[best]
+            precise = bilevel.solver.reported(bilevel.problem, step.log_penalties)
+            if precise is not bilevel.problem:
+                bilevel, state = replace(bilevel, problem=precise), bilevel.solver.convert(precise, state)
             warm = state.n_epochs > 0 and np.array_equal(state.log_penalties, step.log_penalties)
             if not warm:
                 state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
@@ -416,7 +416,7 @@ class HypergradientSearchCV(BaseSearchCV):
             bilevel.problem,
             climbed.state,
             log_penalties,
-            tol=REFIT_TOL[X.dtype.name],
+            tol=REFIT_TOL,
             max_epochs=MAX_EPOCHS,
         )
         if not converged:

@@ -15,6 +15,7 @@ from sksid.structures import shared
 
 LOG_PENALTY_RANGE = (-18.0, 18.0)
 FEW = 5  # up to so many hyperparameters converged hypergradients and a quasi-Newton model are worth their price
+FEW_BLOCKS = 30  # where each of them is the penalty of a whole block of features, of so many (examples/benchmarks/blocks.py)
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,11 @@ class Momentum:
         return step, (m, v, count)
 
 
+def has_few(structure):
+    """Whether it has few enough hyperparameters for a quasi-Newton model."""
+    return structure.n_params <= (FEW_BLOCKS if structure.labels else FEW)
+
+
 def within_range(log_penalties):
     """Log penalties, clipped; −∞, which is no penalty, stays."""
     return np.where(np.isneginf(log_penalties), -np.inf, np.clip(log_penalties, *LOG_PENALTY_RANGE))
@@ -301,7 +307,7 @@ class Descent:
         ``roughly`` takes few hyperparameters like many: half an epoch a step, up to the monitor's word.
         Returns the state, where it stands now, and the steps.
         """
-        run = self._run_few if structure.n_params <= FEW and not roughly else self._run_many
+        run = self._run_few if has_few(structure) and not roughly else self._run_many
         return run(bilevel, state, structure, log_penalties, on_step)
 
     def _run_few(self, bilevel, state, structure, log_penalties, on_step):
@@ -437,12 +443,13 @@ def climb(bilevel, state, rungs, descent, on_step, top=None):
         return stopped
 
     for rung, structure in enumerate(rungs):
+        roughly = 0 < rung < len(rungs) - 1 and not has_few(rungs[-1])
         start = state.log_penalties if best is None else steps[best].log_penalties
         if top is not None and rung == len(rungs) - 1:
             start = top
-        state, own = descent.run(bilevel, state, structure, start, told, roughly=0 < rung < len(rungs) - 1)
+        state, own = descent.run(bilevel, state, structure, start, told, roughly)
         chosen = min(range(len(own)), key=lambda i: own[i].criterion)
-        if structure.n_params > FEW or 0 < rung < len(rungs) - 1:
+        if not has_few(structure) or roughly:
             state, confirmed = _confirm(bilevel, state, structure, own[chosen], descent)
             own.append(confirmed)
             chosen = len(own) - 1
@@ -465,6 +472,5 @@ def _confirm(bilevel, state, structure, step, descent):
 
 
 def ladder(structure, between=()):
-    """The rungs that lead to a structure: the shared penalty, those ``between`` if it has many parameters, itself."""
-    below = [] if structure.name == "shared" else [shared(structure.n_features)]
-    return [*below, *(between if structure.n_params > FEW else ()), structure]
+    """The rungs that lead to a structure: the shared penalty, those ``between``, itself."""
+    return [structure] if structure.name == "shared" else [shared(structure.n_features), *between, structure]

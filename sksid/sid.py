@@ -9,8 +9,9 @@ import numpy as np
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
+from sksid import solvers
 from sksid.problem import make_problem
-from sksid.solvers import Dual
+from sksid.structures import make_structure
 
 # With fewer rows than this an epoch is cheap and its changes erratic: the tolerance must be met twice running, and the
 # residuals be small.
@@ -85,6 +86,9 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max
         gradient, losses = project(log_gradient), solver.losses(problem, state)
         if solver.exact:
             return state, Estimate(losses, log_gradient, 0.0, True, state.n_epochs - start)
+        latest = solver.latest_change(problem, state)
+        if before is None and latest is not None:
+            error = _extrapolate([float(np.max(np.abs(project(latest)), initial=0.0))])
         if before is not None:
             changes.append(float(np.max(np.abs(gradient - before), initial=0.0)))
             error = _extrapolate(changes)
@@ -125,14 +129,17 @@ class Hypergradient:
     value : float
         F(λ), the mean over splits of the weighted mean validation log loss.
     gradient : ndarray of shape (n_features,)
-        ∂F/∂log λ_j. For penalties log λ = A θ + offset, ∂F/∂θ = Aᵀ gradient.
+        ∂F/∂log λ_j.
+    theta_gradient : ndarray of shape (n_params,)
+        ∂F/∂θ = Aᵀ gradient, for log λ = A θ + offset; the same as ``gradient`` where no structure was given.
     losses : ndarray of shape (n_splits,)
         The validation loss of each split; ``value`` is their mean.
     coef, adjoint : ndarray of shape (n_splits, n_outputs, n_features)
         W_k and V_k of each split; ``n_outputs`` is 1 for two classes, else their number.
     intercept, adjoint_intercept : ndarray of shape (n_splits, n_outputs)
     error : float
-        Estimated absolute error of the largest entry of ``gradient``.
+        Estimated absolute error of the largest entry of ``theta_gradient``: from the changes of the last epochs, not a bound
+        (for bounds see ``sksid.bounds``); 0 where the solver goes on to convergence by itself.
     converged : bool
         Whether ``error`` met the tolerance within ``max_epochs``.
     n_epochs : float
@@ -141,6 +148,7 @@ class Hypergradient:
 
     value: float
     gradient: np.ndarray
+    theta_gradient: np.ndarray
     losses: np.ndarray
     coef: np.ndarray
     adjoint: np.ndarray
@@ -157,9 +165,10 @@ def hypergradient(
     splits,
     log_penalties,
     *,
+    structure=None,
     sample_weight=None,
     fit_intercept=True,
-    solver=None,
+    solver="dual",
     tol=1e-4,
     max_epochs=500,
     dtype=np.float64,
@@ -186,16 +195,20 @@ def hypergradient(
         What ``cv.split(X, y)`` yields.
     log_penalties : float or array-like of shape (n_features,)
         log λ_j; a number stands for all features.
+    structure : {"shared", "moments", "per_feature"}, array-like or Structure, default=None
+        What θ is, as in HypergradientSearchCV: group labels of shape (n_features,), or a matrix A of shape (n_features,
+        n_params). None is one θ for each feature.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights, in both levels.
     fit_intercept : bool, default=True
         Whether each output has an unpenalised intercept.
-    solver : Dual or Aid, default=None
-        The solver's settings; None is ``Dual()``.
+    solver : {"dual", "aid", "sgd"}, Dual, Aid or Sgd, default="dual"
+        The solver, or its settings, such as ``Sgd(lower_epochs=15, adjoint_epochs=5)``.
     tol : float, default=1e-4
-        Accuracy asked of the gradient, relative to its largest entry.
+        Accuracy asked of ∂F/∂θ, relative to its largest entry.
     max_epochs : int, default=500
-        Epochs after which the solver stops even so.
+        Epochs after which the solver stops even so. ``Sgd`` spends them in budgets of ``lower_epochs + adjoint_epochs``: with
+        ``max_epochs`` of one budget this is the paper's Algorithm 1.
     dtype : {numpy.float64, numpy.float32}, default=numpy.float64
         Precision of the solver's state.
     random_state : int, default=0
@@ -210,6 +223,8 @@ def hypergradient(
     ------
     ValueError
         If the data are not finite, shapes do not agree, or a class has no training row in a split.
+    NotFiniteError
+        If the solver's state leaves the finite numbers.
 
     References
     ----------
@@ -245,6 +260,9 @@ def hypergradient(
     log_penalties = np.broadcast_to(np.asarray(log_penalties, dtype=np.float64), (X.shape[1],))
     if not np.isfinite(log_penalties).all():
         raise ValueError("log_penalties must be finite.")
+    solver, project = _solver_of(solver), (lambda gradient: gradient)
+    if structure is not None:
+        project = make_structure(structure, X).pull_back
     problem = make_problem(
         X,
         labels,
@@ -255,15 +273,15 @@ def hypergradient(
         dtype=dtype,
         seed=random_state,
     )
-    solver = solver or Dual()
     state = solver.init(problem, log_penalties, seed=random_state)
-    state, estimate = solve(problem, solver, state, rtol=tol, max_epochs=max_epochs)
+    state, estimate = solve(problem, solver, state, rtol=tol, max_epochs=max_epochs, project=project)
     losses = solver.losses_on(problem, state, problem)
     coef, intercept = solver.coefficients(problem, state)
     adjoint, adjoint_intercept = solver.adjoint(problem, state)
     return Hypergradient(
         value=float(losses.mean()),
         gradient=estimate.log_gradient,
+        theta_gradient=project(estimate.log_gradient),
         losses=losses,
         coef=coef,
         adjoint=adjoint,
@@ -278,6 +296,16 @@ def hypergradient(
 def as_indices(splits, n_rows):
     """The splits as pairs of arrays of row numbers; masks and numbers from the end are taken, too."""
     return [tuple(np.arange(n_rows)[np.asarray(rows)] for rows in split) for split in splits]
+
+
+def _solver_of(solver):
+    if isinstance(solver, str):
+        if solver not in solvers.NAMES:
+            raise ValueError(f"solver={solver!r} is none of {sorted(solvers.NAMES)}. Use one of these, or a solver's settings.")
+        return solvers.NAMES[solver]()
+    if not isinstance(solver, tuple(solvers.NAMES.values())):
+        raise TypeError(f"solver={solver!r} is no solver. Use one of {sorted(solvers.NAMES)}, or Dual(), Aid() or Sgd().")
+    return solver
 
 
 def check_splits(splits, labels, classes, sample_weight=None):

@@ -30,6 +30,8 @@ class Structure:
         penalties start from and the offset is 0; otherwise θ starts at 0 and the offset is that level.
     labels : tuple
         The labels of groups or blocks in the order of θ, where there are any.
+    shift : ndarray of shape (n_features,), or None
+        Added to the log penalties that the descent starts from.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Structure:
     n_features: int
     levels: bool
     labels: tuple = ()
+    shift: np.ndarray | None = None
 
     @property
     def n_params(self):
@@ -49,7 +52,7 @@ class Structure:
         With one-hot rows, θ is the mean of the log penalties in each group and the offset 0. Otherwise θ = 0 and the
         offset holds the log penalties themselves. Where there is no penalty, log λ = −∞, the offset is −∞ too.
         """
-        log_penalties = np.asarray(log_penalties, dtype=np.float64)
+        log_penalties = np.asarray(log_penalties, dtype=np.float64) + (0.0 if self.shift is None else self.shift)
         if not self.levels:
             return np.zeros(self.n_params), log_penalties
         return self.mean(log_penalties), np.where(np.isneginf(log_penalties), -np.inf, 0.0)
@@ -113,6 +116,33 @@ def blocks(labels, names=None):
     codes = np.array([place[label] for label in labels])
     one_hot = sp.csr_array((np.ones(codes.size), codes, np.arange(codes.size + 1)), shape=(codes.size, len(names)))
     return Structure("blocks", one_hot, codes.size, levels=True, labels=tuple(names))
+
+
+def scaled(structure, second):
+    """One level for all features, above penalties that go with the mean second moment of each block: as if it were scaled.
+
+    A block whose features are large has a flat loss where its penalty is that of a block whose features are small, and no
+    gradient leads away from there.
+
+    Parameters
+    ----------
+    structure : Structure
+        Of blocks or groups.
+    second : ndarray of shape (n_features,)
+        The features' second moments.
+
+    Returns
+    -------
+    Structure, or None where the blocks' scales are alike.
+    """
+    members = structure.pull_back(np.ones(structure.n_features))
+    means = structure.pull_back(second) / members
+    if not (means > 0).all():
+        return None
+    shift = structure.change(np.log(means) - members @ np.log(means) / members.sum())
+    if np.ptp(shift) < 1.0:
+        return None
+    return Structure("scaled", np.ones((structure.n_features, 1)), structure.n_features, levels=False, shift=shift)
 
 
 def moments(X):
@@ -227,7 +257,7 @@ class Features:
         if columns.size == 0:
             return chosen
         if columns.dtype.kind in "UO":
-            for name in columns:
+            for name in columns.tolist():
                 chosen |= self._named(name, parameter)
         elif columns.dtype.kind == "b":
             if columns.shape != (self.n_positions,):

@@ -190,7 +190,6 @@ def test_ladder_leads_from_shared_to_the_structure():
     assert [rung.name for rung in ladder(shared(30))] == ["shared"]
     assert [rung.name for rung in ladder(middle)] == ["shared", "groups"]
     assert [rung.name for rung in ladder(per_feature(30), [middle])] == ["shared", "groups", "per_feature"]
-    assert [rung.name for rung in ladder(middle, [middle])] == ["shared", "groups"]
 
 
 @pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])

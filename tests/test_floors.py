@@ -19,6 +19,7 @@ FLOORS = {
     "sksid._kernels": 0,
     "sksid.structures": 1,
     "sksid.problem": 2,
+    "sksid.bounds": 2.5,
     "sksid.solvers": 3,
     "sksid.sid": 4,
     "sksid.descent": 5,

@@ -40,6 +40,7 @@ CHECKED = {
         search_for("moments", max_iter=5, warm_start=True, refit=one_standard_error),
         search_for("shared", estimator=SGD),
         search_for("shared", estimator=make_pipeline(StandardScaler(), LogisticRegression())),
+        search_for("per_feature", estimator=make_pipeline(StandardScaler(), LogisticRegression()), max_iter=3),
     ]
 }
 

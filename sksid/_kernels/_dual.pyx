@@ -10,7 +10,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uintptr_t
 import numpy as np
 
 cdef extern from "_dual.h" nogil:
-    int N_SUMS
+    int N_SUMS, LOOK, MEASURE
     ctypedef struct dual_problem:
         const int64_t *indptr
         const int32_t *columns
@@ -30,8 +30,11 @@ cdef extern from "_dual.h" nogil:
         int64_t width
         int n_sides
         double drift
+        const int64_t *free
+        void *reference
+        int64_t n_free
     void dual_advance(const dual_problem*, dual_state*, const int64_t*, int64_t, int64_t, int64_t, void*, double*)
-    void dual_evaluate(const dual_problem*, dual_state*, int64_t, int64_t, void*, double*)
+    void dual_evaluate(const dual_problem*, dual_state*, int64_t, int64_t, int, void*, double*)
     void dual_rebuild(const dual_problem*, dual_state*, int64_t, int64_t, void*)
     void dual_rescale(const dual_problem*, dual_state*, const double*, double)
     void dual_contract(const dual_problem*, const dual_state*, double*)
@@ -72,12 +75,15 @@ cdef int bind(rows, state, dual_problem *problem, dual_state *bound) except -1:
     bound.width = state.table.shape[1]
     bound.n_sides = state.duals.shape[1]
     bound.drift = state.drift
+    bound.free = <const int64_t *>address(state.free, "int64")
+    bound.reference = address(state.reference, real)
+    bound.n_free = state.free.shape[0]
     return 0
 
 
 def scratch_for(rows, state):
     return np.empty(
-        2 * state.table.shape[1] + (2 + N_SUMS) * (rows.n_splits + 8) + 12 * (rows.n_outputs + 8), rows.values.dtype
+        4 * (state.table.shape[1] + 8) + (2 + N_SUMS) * (rows.n_splits + 8) + 12 * (rows.n_outputs + 8), rows.values.dtype
     )
 
 
@@ -96,16 +102,17 @@ def advance(rows, state, blocks, int64_t block_size):
     return sums
 
 
-def evaluate(rows, state, int64_t start, int64_t stop):
-    """The sums (n_splits, N_SUMS) of the rows ``start:stop`` at the state as it stands."""
+def evaluate(rows, state, int64_t start, int64_t stop, bint losses_only=False):
+    """The sums (n_splits, N_SUMS) of the rows ``start:stop`` at the state as it stands; or of validation losses only."""
     cdef dual_problem problem
     cdef dual_state bound
     bind(rows, state, &problem, &bound)
     sums, scratch = np.zeros((rows.n_splits, N_SUMS)), scratch_for(rows, state)
     cdef double *out = <double *>address(sums, "float64")
     cdef void *room = address(scratch, scratch.dtype)
+    cdef int task = LOOK if losses_only else MEASURE
     with nogil:
-        dual_evaluate(&problem, &bound, start, stop, room, out)
+        dual_evaluate(&problem, &bound, start, stop, task, room, out)
     return sums
 
 

@@ -6,74 +6,40 @@
  * Conventions (design: method.md, section 3). A *lane* is one output of one split; lane = split * n_outputs + output.
  * Row j of the table is  [ W_j of all lanes | V_j of all lanes | 1/lambda_j | padding ], a multiple of LINE reals long.
  * The row behind the last feature is the intercept, [ b | v | 1/mu | padding ]: the same as a feature that is 1
- * everywhere, whose penalty mu/2 (b - b_ref)^2 is moved along (proximal point), so that it vanishes in the limit.
+ * everywhere, whose penalty mu/2 (b - b_ref)^2 is moved along (proximal point), so that it vanishes in the limit. The
+ * same holds for features without a penalty, the free ones.
  * Losses of the lower level are sums, those of the upper level means (val_scale holds 1 / sum of weights).
  * No function allocates, none raises. All sums over a row are in lanes of VEC, so that they vectorise as they stand,
  * in one order whatever the instruction set.
  */
 
-/* exp(x) for x <= 0, flushed to 0 where it would be subnormal. Vectorises; a NaN stays a NaN.
- * Adding ROUNDER leaves the nearest integer in the low bits, so no conversion instruction is needed. */
-static inline REAL NAME(exp_neg)(REAL x)
-{
-    const REAL clipped = x < EXP_FLOOR ? EXP_FLOOR : x;
-    union { REAL x; INT i; } rounded = {clipped * (REAL)1.4426950408889634 + ROUNDER}, power;
-    const REAL k = rounded.x - ROUNDER;
-    const REAL r = (clipped - k * (REAL)0.693145751953125) - k * (REAL)1.42860682030941723e-6; /* ln 2 in two parts */
-    power.i = (rounded.i + EXP_BIAS) << EXP_SHIFT;
-    return x < EXP_FLOOR ? (REAL)0.0 : EXP_TAYLOR(r) * power.x;
-}
-
-static inline REAL NAME(max)(REAL a, REAL b) { return a > b ? a : b; }
-static inline REAL NAME(min)(REAL a, REAL b) { return a < b ? a : b; }
-static inline REAL NAME(abs)(REAL a) { return a < 0 ? -a : a; }
-
-static inline REAL NAME(total)(const REAL *part)
-{
-    return ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
-}
-
-static inline REAL NAME(largest)(const REAL *part)
-{
-    REAL m = part[0];
-    for (int l = 1; l < VEC; l++)
-        m = NAME(max)(m, part[l]);
-    return m;
-}
+#include "_logistic.h"
 
 /* ---- products with one sparse or dense row ------------------------------------------------------------------ */
-
-#undef COLUMN
-#define COLUMN(t) (columns ? (int64_t)columns[t] : (int64_t)(t))
-
-typedef REAL NAME(half) __attribute__((vector_size(32))); /* half a cache line: two make a narrow row of the table */
 
 /* out = sum_t x_t T[column_t], rows of one line, kept in registers; returns sum_t x_t^2 / lambda_t. */
 static inline REAL NAME(gather_narrow)(const REAL *x, const int32_t *columns, int64_t nnz, const REAL *table,
                                        int64_t inv_at, REAL *out)
 {
-    NAME(half) sum[4] = {{0}};
+    NAME(vec) even[LINE / LANES] = {{0}}, odd[LINE / LANES] = {{0}};
     REAL q = 0;
     int64_t t = 0;
     for (; t + 2 <= nnz; t += 2) {
         const REAL *row = table + COLUMN(t) * LINE, *next = table + COLUMN(t + 1) * LINE;
-        const NAME(half) *v = (const NAME(half) *)row, *w = (const NAME(half) *)next;
-        sum[0] += x[t] * v[0];
-        sum[1] += x[t] * v[1];
-        sum[2] += x[t + 1] * w[0];
-        sum[3] += x[t + 1] * w[1];
+        for (int v = 0; v < LINE / LANES; v++) {
+            even[v] += x[t] * ((const NAME(vec) *)row)[v];
+            odd[v] += x[t + 1] * ((const NAME(vec) *)next)[v];
+        }
         q += x[t] * x[t] * row[inv_at] + x[t + 1] * x[t + 1] * next[inv_at];
     }
     if (t < nnz) {
         const REAL *row = table + COLUMN(t) * LINE;
-        const NAME(half) *v = (const NAME(half) *)row;
-        sum[0] += x[t] * v[0];
-        sum[1] += x[t] * v[1];
+        for (int v = 0; v < LINE / LANES; v++)
+            even[v] += x[t] * ((const NAME(vec) *)row)[v];
         q += x[t] * x[t] * row[inv_at];
     }
-    sum[0] += sum[2];
-    sum[1] += sum[3];
-    memcpy(out, sum, 64);
+    for (int v = 0; v < LINE / LANES; v++)
+        ((NAME(vec) *)out)[v] = even[v] + odd[v];
     return q;
 }
 
@@ -106,18 +72,45 @@ static inline REAL NAME(gather_wide)(const REAL *x, const int32_t *columns, int6
     return q;
 }
 
+/* The same for one lane alone, rows [W_j, 1/lambda_j]. */
+static inline REAL NAME(gather_pair)(const REAL *x, const int32_t *columns, int64_t nnz, const REAL *table, REAL *out)
+{
+    REAL sum[4] = {0}, q[4] = {0};
+    int64_t t = 0;
+    for (; t + 4 <= nnz; t += 4)
+        for (int l = 0; l < 4; l++) {
+            const REAL *row = table + COLUMN(t + l) * PAIR;
+            sum[l] += x[t + l] * row[0];
+            q[l] += x[t + l] * x[t + l] * row[1];
+        }
+    for (; t < nnz; t++) {
+        const REAL *row = table + COLUMN(t) * PAIR;
+        sum[0] += x[t] * row[0];
+        q[0] += x[t] * x[t] * row[1];
+    }
+    *out = (sum[0] + sum[2]) + (sum[1] + sum[3]);
+    return (q[0] + q[2]) + (q[1] + q[3]);
+}
+
 /* T[column_t] -= (x_t / lambda_t) d,  d zero beyond the lanes, so 1/lambda and the padding stay. */
 static inline void NAME(scatter)(const REAL *x, const int32_t *columns, int64_t nnz, REAL *table, int64_t width,
                                  int64_t inv_at, const REAL *d)
 {
+    if (width == PAIR) {
+        for (int64_t t = 0; t < nnz; t++) {
+            REAL *row = table + COLUMN(t) * PAIR;
+            row[0] -= x[t] * row[1] * d[0];
+        }
+        return;
+    }
     if (width == LINE) {
-        NAME(half) change[2];
-        memcpy(change, d, 64);
+        NAME(vec) change[LINE / LANES];
+        memcpy(change, d, sizeof change);
         for (int64_t t = 0; t < nnz; t++) {
             REAL *row = table + COLUMN(t) * LINE;
             const REAL step = x[t] * row[inv_at];
-            ((NAME(half) *)row)[0] -= step * change[0];
-            ((NAME(half) *)row)[1] -= step * change[1];
+            for (int v = 0; v < LINE / LANES; v++)
+                ((NAME(vec) *)row)[v] -= step * change[v];
         }
         return;
     }
@@ -127,171 +120,6 @@ static inline void NAME(scatter)(const REAL *x, const int32_t *columns, int64_t 
         for (int64_t c = 0; c < width; c += LINE)
             for (int l = 0; l < LINE; l++)
                 row[c + l] -= step * d[c + l];
-    }
-}
-
-/* ---- one-row solves ------------------------------------------------------------------------------------------- */
-
-static inline REAL NAME(dot)(const REAL *x, const REAL *y, int n)
-{
-    REAL part[VEC] = {0};
-    for (int k = 0; k < n; k += VEC)
-        for (int l = 0; l < VEC; l++)
-            part[l] += x[k + l] * y[k + l];
-    return NAME(total)(part);
-}
-
-/* So many lanes, VEC or 1, of  z + q (sigma(z) - y) = a + q beta  (method.md 3, K' = 1), then the adjoint's lanes at the new z.
- * With s = +1 for y = 1 and -1 for y = 0, m = s z solves  f(m) = m - q sigma(-m) - s c = 0, f increasing, concave
- * for m > 0 and convex for m < 0: Newton kept on the root's side of 0 is monotone after its first step.
- * q = 0 (validation and unused rows) returns z = a, beta = sigma(a) - y. */
-static inline void NAME(solve_logistic)(const REAL *a, const REAL *r, const REAL *q, const REAL *beta, const REAL *u,
-                                        REAL s, const int lanes, REAL *beta_new, REAL *u_new, REAL *at_a,
-                                        REAL *curvature_at_a)
-{
-    REAL m[VEC], c[VEC], low[VEC], high[VEC], sig[VEC], step[VEC] = {0};
-    for (int l = 0; l < lanes; l++) {
-        c[l] = s * (a[l] + q[l] * beta[l]);
-        int right = (REAL)0.5 * q[l] + c[l] > 0;
-        low[l] = right ? NAME(max)(0, c[l]) : c[l];
-        high[l] = right ? c[l] + q[l] : NAME(min)(0, c[l] + q[l]);
-        m[l] = s * a[l];
-        REAL e = NAME(exp_neg)(-NAME(abs)(m[l]));
-        sig[l] = (m[l] > 0 ? e : (REAL)1.0) / ((REAL)1.0 + e);
-        at_a[l] = -s * sig[l];
-        curvature_at_a[l] = sig[l] * ((REAL)1.0 - sig[l]);
-    }
-    for (int iteration = 0; iteration < MAX_NEWTON; iteration++) {
-        for (int l = 0; l < lanes; l++) {
-            REAL f = m[l] - q[l] * sig[l] - c[l];
-            REAL slope = (REAL)1.0 + q[l] * sig[l] * ((REAL)1.0 - sig[l]);
-            REAL next = NAME(min)(NAME(max)(m[l] - f / slope, low[l]), high[l]);
-            next = q[l] > 0 ? next : m[l];
-            step[l] = NAME(abs)(next - m[l]) / ((REAL)1.0 + NAME(abs)(next));
-            m[l] = next;
-        }
-        for (int l = 0; l < lanes; l++) {
-            REAL e = NAME(exp_neg)(-NAME(abs)(m[l]));
-            sig[l] = (m[l] > 0 ? e : (REAL)1.0) / ((REAL)1.0 + e);
-        }
-        if (!(NAME(largest)(step) > (REAL)NEWTON_TOL))
-            break;
-    }
-    for (int l = 0; l < lanes; l++) {
-        REAL d = sig[l] * ((REAL)1.0 - sig[l]);
-        beta_new[l] = -s * sig[l];
-        u_new[l] = d * (r[l] + q[l] * u[l]) / ((REAL)1.0 + q[l] * d);
-    }
-}
-
-/* p = softmax(z) over n padded classes; returns logsumexp(z) - z_label */
-static inline REAL NAME(softmax)(const REAL *z, int n, int label, REAL *p)
-{
-    REAL part[VEC];
-    for (int l = 0; l < VEC; l++)
-        part[l] = z[l];
-    for (int c = VEC; c < n; c += VEC)
-        for (int l = 0; l < VEC; l++)
-            part[l] = NAME(max)(part[l], z[c + l]);
-    const REAL top = NAME(largest)(part);
-    for (int l = 0; l < VEC; l++)
-        part[l] = 0;
-    for (int c = 0; c < n; c += VEC)
-        for (int l = 0; l < VEC; l++) {
-            p[c + l] = NAME(exp_neg)(z[c + l] - top);
-            part[l] += p[c + l];
-        }
-    const REAL sum = NAME(total)(part), inv = (REAL)1.0 / sum;
-    for (int c = 0; c < n; c++)
-        p[c] *= inv;
-    return (top - z[label]) + NAME(log)(sum);
-}
-
-/* p - e_label, the label's entry summed from the others: exact where p_label is near 1 */
-static inline void NAME(residual)(const REAL *p, int n, int label, REAL *beta)
-{
-    REAL part[VEC] = {0};
-    for (int c = 0; c < n; c += VEC)
-        for (int l = 0; l < VEC; l++) {
-            beta[c + l] = p[c + l];
-            part[l] += (c + l == label) ? 0 : p[c + l];
-        }
-    beta[label] = -NAME(total)(part);
-}
-
-/* x = (I + q (diag p - p p'))^-1 g by Sherman-Morrison; 1 - q sum p^2/(1 + qp) is summed as p/(1 + qp) > 0.
- * Returns the largest |x|. */
-static inline REAL NAME(solve_curvature)(const REAL *p, REAL q, const REAL *g, int n, REAL *x)
-{
-    REAL dot[VEC] = {0}, mass[VEC] = {0}, top[VEC] = {0};
-    for (int c = 0; c < n; c += VEC)
-        for (int l = 0; l < VEC; l++) {
-            REAL scaled = p[c + l] / ((REAL)1.0 + q * p[c + l]);
-            dot[l] += scaled * g[c + l];
-            mass[l] += scaled;
-        }
-    const REAL shift = q * NAME(total)(dot) / NAME(total)(mass);
-    for (int c = 0; c < n; c += VEC)
-        for (int l = 0; l < VEC; l++) {
-            REAL alpha = (REAL)1.0 + q * p[c + l];
-            x[c + l] = (g[c + l] + p[c + l] * shift) / alpha;
-            top[l] = NAME(max)(top[l], NAME(abs)(x[c + l]));
-        }
-    return NAME(largest)(top);
-}
-
-/* y = (diag p - p p') x */
-static inline void NAME(apply_curvature)(const REAL *p, const REAL *x, int n, REAL *y)
-{
-    REAL part[VEC] = {0};
-    for (int c = 0; c < n; c += VEC)
-        for (int l = 0; l < VEC; l++)
-            part[l] += p[c + l] * x[c + l];
-    const REAL mean = NAME(total)(part);
-    for (int c = 0; c < n; c++)
-        y[c] = p[c] * (x[c] - mean);
-}
-
-static inline REAL NAME(half_square)(const REAL *z, const REAL *c, int n)
-{
-    REAL part[VEC] = {0};
-    for (int k = 0; k < n; k += VEC)
-        for (int l = 0; l < VEC; l++)
-            part[l] += (z[k + l] - c[k + l]) * (z[k + l] - c[k + l]);
-    return (REAL)0.5 * NAME(total)(part);
-}
-
-/* K' > 1 (method.md 3): minimise  1/2 |z - c|^2 + q CE(z),  c = a + q beta, by Newton with backtracking from z = a.
- * On entry p = softmax(a), loss = CE(a); on return p = softmax(z) at the minimiser. Six vectors of work. */
-static inline void NAME(solve_softmax)(const REAL *a, const REAL *beta, REAL q, int label, int n, REAL loss, REAL *p,
-                                       REAL *work)
-{
-    REAL *z = work, *c = work + n, *g = work + 2 * n, *step = work + 3 * n, *trial = work + 4 * n, *res = work + 5 * n;
-    for (int k = 0; k < n; k++) {
-        z[k] = a[k];
-        c[k] = a[k] + q * beta[k];
-    }
-    REAL value = NAME(half_square)(z, c, n) + q * loss;
-    for (int iteration = 0; iteration < MAX_NEWTON; iteration++) {
-        NAME(residual)(p, n, label, res);
-        for (int k = 0; k < n; k++)
-            g[k] = (z[k] - c[k]) + q * res[k];
-        const REAL length = NAME(solve_curvature)(p, q, g, n, step);
-        if (!(length > 0))
-            return;
-        REAL t = 1, trial_value = value;
-        for (int halving = 0; halving < MAX_HALVING; halving++, t *= (REAL)0.5) {
-            for (int k = 0; k < n; k++)
-                trial[k] = z[k] - t * step[k];
-            trial_value = NAME(half_square)(trial, c, n) + q * NAME(softmax)(trial, n, label, p);
-            if (trial_value <= value + ROUNDING * value || t * length < NEWTON_TOL)
-                break;
-        }
-        for (int k = 0; k < n; k++)
-            z[k] = trial[k];
-        value = trial_value;
-        if (t * length < NEWTON_TOL)
-            return;
     }
 }
 
@@ -306,9 +134,10 @@ typedef struct {
     REAL q0;             /* sum_j x_j^2 / lambda_j (+ 1/mu) */
     const int8_t *roles; /* (n_splits,) */
     REAL *product;       /* (width,)  x'[W | V] + [b | v] */
-    REAL *change;        /* (width,)  what scatter takes off [W | V] */
+    REAL *change;        /* (width,)  what scatter takes off [W | V]; zero beyond the lanes */
+    REAL *tally;         /* (width,)  the changes of a block: of the imbalance */
     REAL *train, *val;   /* (n_splits,) weights; zero where the row has the other role, or none */
-    REAL *beta, *u;      /* (n_lanes,) the row's duals */
+    REAL *beta, *u;      /* (n_lanes,) the row's duals, taken out of the state and put back by apply_row */
     REAL *sums;          /* (N_SUMS, PADDED(n_splits)) of a block of binary rows */
     REAL residuals[2];   /* the row's LOWER_RESIDUAL and ADJOINT_RESIDUAL over all splits */
     REAL *work;          /* twelve vectors of PADDED(n_outputs) */
@@ -316,18 +145,22 @@ typedef struct {
 
 static inline void NAME(place_row)(const dual_problem *P, const dual_state *S, REAL *scratch, NAME(row) *R)
 {
+    const int64_t room = S->width + VEC; /* lanes are read and written VEC at a time */
     R->product = scratch;
-    R->change = R->product + S->width;
-    R->train = R->change + S->width;
+    R->change = R->product + room;
+    R->tally = R->change + room;
+    R->beta = R->tally + room;
+    R->u = R->beta + P->n_splits * P->n_outputs;
+    R->train = R->beta + room;
     R->val = R->train + PADDED(P->n_splits);
     R->sums = R->val + PADDED(P->n_splits);
     R->work = R->sums + N_SUMS * PADDED(P->n_splits);
-    memset(scratch, 0, sizeof(REAL) * (2 * S->width + (2 + N_SUMS) * PADDED(P->n_splits)));
+    memset(scratch, 0, sizeof(REAL) * (4 * room + (2 + N_SUMS) * PADDED(P->n_splits)));
 }
 
 static inline void NAME(prefetch_row)(const dual_problem *P, const dual_state *S, int64_t i)
 {
-    if (!P->columns || S->width > LINE) /* gather_wide fetches ahead by itself */
+    if (!P->columns || S->width != LINE) /* gather_wide fetches ahead by itself, a table of pairs is small */
         return;
     const REAL *table = S->table;
     for (int64_t t = P->indptr[i]; t < P->indptr[i + 1]; t++)
@@ -336,7 +169,7 @@ static inline void NAME(prefetch_row)(const dual_problem *P, const dual_state *S
 
 static inline void NAME(read_row)(const dual_problem *P, const dual_state *S, int64_t i, NAME(row) *R)
 {
-    const int n_lanes = P->n_splits * P->n_outputs, used = S->n_sides * n_lanes;
+    const int used = S->n_sides * P->n_splits * P->n_outputs;
     const REAL *table = S->table, *intercept = table + P->n_features * S->width;
     const REAL weight = ((const REAL *)P->weights)[i];
     R->x = (const REAL *)P->values + P->indptr[i];
@@ -344,121 +177,120 @@ static inline void NAME(read_row)(const dual_problem *P, const dual_state *S, in
     R->nnz = P->indptr[i + 1] - P->indptr[i];
     R->label = P->labels[i];
     R->roles = P->roles + i * P->n_splits;
-    R->beta = (REAL *)S->duals + i * used;
-    R->u = R->beta + n_lanes;
+    memcpy(R->beta, (const REAL *)S->duals + i * used, sizeof(REAL) * used);
     const REAL *train_scale = (const REAL *)P->train_scale + (int64_t)R->label * P->n_splits;
     for (int k = 0; k < P->n_splits; k++) {
         R->train[k] = R->roles[k] == TRAIN ? weight * train_scale[k] : 0;
         R->val[k] = R->roles[k] == VALIDATION ? weight * ((const REAL *)P->val_scale)[k] : 0;
     }
-    if (S->width == LINE)
+    if (S->width == PAIR)
+        R->q0 = NAME(gather_pair)(R->x, R->columns, R->nnz, table, R->product);
+    else if (S->width == LINE)
         R->q0 = NAME(gather_narrow)(R->x, R->columns, R->nnz, table, used, R->product);
     else
         R->q0 = NAME(gather_wide)(R->x, R->columns, R->nnz, table, S->width, used, R->product);
     if (P->fit_intercept) {
-        for (int l = 0; l < used; l++)
-            R->product[l] += intercept[l];
+        for (int64_t c = 0; c < S->width; c++)
+            R->product[c] += intercept[c];
         R->q0 += intercept[used];
     }
 }
 
 /* W, V and the intercept follow the row's new duals; the imbalance is what an unpenalised intercept drives to zero */
-static inline void NAME(apply_row)(const dual_problem *P, dual_state *S, const NAME(row) *R)
+static inline void NAME(apply_row)(const dual_problem *P, dual_state *S, int64_t i, const NAME(row) *R)
 {
     const int used = S->n_sides * P->n_splits * P->n_outputs;
     REAL *table = S->table, *intercept = table + P->n_features * S->width;
+    memcpy((REAL *)S->duals + i * used, R->beta, sizeof(REAL) * used);
+    S->residuals[2 * i] = R->residuals[0];
+    S->residuals[2 * i + 1] = R->residuals[1];
     NAME(scatter)(R->x, R->columns, R->nnz, table, S->width, used, R->change);
-    if (P->fit_intercept)
-        for (int l = 0; l < used; l++) {
-            intercept[l] -= intercept[used] * R->change[l];
-            S->imbalance[l] += R->change[l];
+    if (P->fit_intercept) {
+        const REAL inverse = intercept[used];
+        for (int64_t c = 0; c < S->width; c++) {
+            intercept[c] -= inverse * R->change[c];
+            R->tally[c] += R->change[c];
         }
-}
-
-static inline double NAME(logistic_loss)(REAL margin) /* log(1 + exp(-margin)) */
-{
-    return (margin < 0 ? -margin : 0) + NAME(log)((REAL)1.0 + NAME(exp_neg)(-NAME(abs)(margin)));
+    }
 }
 
 static inline double NAME(xlogx)(double x) { return x > 0 ? x * log(x) : 0; }
 
 /* What a fixed W and V are measured by, in double: the loss of training rows and the gap. */
-static inline void NAME(measure_logistic)(const NAME(row) *R, int split, REAL margin, REAL wrong, double *sums)
+static inline void NAME(measure_logistic)(const NAME(row) *R, int split, REAL loss, REAL margin, REAL wrong, double *sums)
 {
-    const double loss = NAME(logistic_loss)(margin), train = R->train[split];
-    const double conjugate = NAME(xlogx)(wrong) + NAME(xlogx)(1.0 - wrong);
+    const double train = R->train[split], conjugate = NAME(xlogx)(wrong) + NAME(xlogx)(1.0 - wrong);
     sums[split * N_SUMS + TRAIN_LOSS] += train * loss;
     sums[split * N_SUMS + GAP] += train * (loss + conjugate + (double)margin * wrong);
 }
 
-/* All splits of one row, K' = 1, VEC lanes at a time: a lane is a split. The sums are taken before the update, in
- * R->sums, which drain_sums empties. */
-static inline void NAME(update_logistic)(const dual_problem *P, dual_state *S, NAME(row) *R, int update, double *sums)
+static inline NAME(vec) NAME(load)(const REAL *from, NAME(mask) lanes)
+{
+    return NAME(pick)(lanes, *(const NAME(vec) *)from, (NAME(vec)){0});
+}
+
+static inline void NAME(store)(REAL *to, NAME(vec) x, NAME(mask) lanes)
+{
+    *(NAME(vec) *)to = NAME(pick)(lanes, x, *(const NAME(vec) *)to);
+}
+
+/* A register of splits of one row, K' = 1, from `first`: a lane is a split. The sums are taken before the update, in R->sums, which
+ * drain_sums empties. */
+static inline void NAME(update_logistic)(const dual_problem *P, dual_state *S, NAME(row) *R, int first, int task,
+                                         double *sums)
 {
     const int n = P->n_splits, both = S->n_sides == 2, padded = PADDED(n);
     const REAL s = R->label ? (REAL)1.0 : (REAL)-1.0;
-    R->residuals[0] = R->residuals[1] = 0;
-    for (int first = 0; first < n; first += VEC) {
-        REAL a[VEC] = {0}, r[VEC] = {0}, beta[VEC] = {0}, u[VEC] = {0}, q[VEC];
-        REAL beta_new[VEC], u_new[VEC], at_a[VEC], curvature[VEC], lower[VEC], adjoint[VEC];
-        const REAL *train = R->train + first, *val = R->val + first;
-        const int here = n - first < VEC ? n - first : VEC;
-        for (int l = 0; l < here; l++) {
-            a[l] = R->product[first + l];
-            beta[l] = R->beta[first + l];
-        }
-        if (both)
-            for (int l = 0; l < here; l++) {
-                r[l] = R->product[n + first + l];
-                u[l] = R->u[first + l];
-            }
-        for (int l = 0; l < VEC; l++)
-            q[l] = train[l] * R->q0;
-        if (here == 1) {
-            memset(at_a, 0, sizeof at_a);
-            memset(curvature, 0, sizeof curvature);
-            NAME(solve_logistic)(a, r, q, beta, u, s, 1, beta_new, u_new, at_a, curvature);
-        } else
-            NAME(solve_logistic)(a, r, q, beta, u, s, VEC, beta_new, u_new, at_a, curvature);
-        REAL *part = R->sums + first;
-        for (int l = 0; l < VEC; l++) {
-            lower[l] = train[l] * (at_a[l] - beta[l]) * (at_a[l] - beta[l]);
-            adjoint[l] = train[l] * (curvature[l] * r[l] - u[l]) * (curvature[l] * r[l] - u[l]);
-            part[VALIDATION_WEIGHT * padded + l] += val[l];
-            part[TRAIN_WEIGHT * padded + l] += train[l];
-            part[CURVATURE * padded + l] += train[l] * curvature[l] / (1 + q[l] * curvature[l]);
-            part[LOWER_RESIDUAL * padded + l] += lower[l];
-            part[ADJOINT_RESIDUAL * padded + l] += adjoint[l];
-            part[LOWER_SIZE * padded + l] += train[l] * beta[l] * beta[l];
-            part[ADJOINT_SIZE * padded + l] += train[l] * u[l] * u[l];
-        }
-        R->residuals[0] += NAME(total)(lower);
-        R->residuals[1] += NAME(total)(adjoint);
-        for (int l = 0; l < here; l++)
-            if (val[l] > 0)
-                part[VALIDATION_LOSS * padded + l] += val[l] * (REAL)NAME(logistic_loss)(s * a[l]);
-        if (!update) {
-            for (int l = 0; l < here; l++)
-                NAME(measure_logistic)(R, first + l, s * a[l], -s * beta[l], sums);
-            continue;
-        }
-        for (int l = 0; l < here; l++) {
-            const int k = first + l;
-            const REAL change = beta_new[l] - beta[l];
-            R->change[k] = train[l] * change;
-            R->beta[k] = beta_new[l];
-            if (both) {
-                R->change[n + k] = train[l] * (u_new[l] - u[l]) - val[l] * change;
-                R->u[k] = u_new[l];
-            }
-        }
+    const NAME(mask) lanes = NAME(lanes_below)(n - first);
+    const NAME(vec) train = *(const NAME(vec) *)(R->train + first), val = *(const NAME(vec) *)(R->val + first);
+    const NAME(vec) a = NAME(load)(R->product + first, lanes), beta = NAME(load)(R->beta + first, lanes);
+    NAME(vec) r = {0}, u = {0};
+    if (both) {
+        r = NAME(load)(R->product + n + first, lanes);
+        u = NAME(load)(R->u + first, lanes);
+    }
+    const NAME(vec) q = train * (task == LOOK ? 0 : R->q0);
+    const NAME(logistic) found = NAME(solve_logistic)(a, r, q, beta, u, s);
+    const NAME(vec) off = found.beta_at_a - beta, off_adjoint = found.curvature_at_a * r - u;
+    const NAME(vec) lower = train * off * off, adjoint = train * off_adjoint * off_adjoint;
+    NAME(vec) *part = (NAME(vec) *)(R->sums + first);
+    const int next = padded / LANES;
+    part[VALIDATION_LOSS * next] += val * found.loss_at_a;
+    part[VALIDATION_WEIGHT * next] += val;
+    part[TRAIN_WEIGHT * next] += train;
+    part[CURVATURE * next] += train * found.curvature_at_a / ((REAL)1 + q * found.curvature_at_a);
+    part[LOWER_RESIDUAL * next] += lower;
+    part[LOWER_SIZE * next] += train * beta * beta;
+    R->residuals[0] += NAME(sum)(lower);
+    if (both) {
+        part[ADJOINT_RESIDUAL * next] += adjoint;
+        part[ADJOINT_SIZE * next] += train * u * u;
+        R->residuals[1] += NAME(sum)(adjoint);
+    }
+    if (task != UPDATE) {
+        for (int k = first; task == MEASURE && k < n && k < first + LANES; k++)
+            NAME(measure_logistic)(R, k, found.loss_at_a[k - first], s * a[k - first], -s * beta[k - first], sums);
+        return;
+    }
+    const NAME(vec) change = found.beta - beta;
+    NAME(store)(R->change + first, train * change, lanes);
+    NAME(store)(R->beta + first, found.beta, lanes);
+    if (both) {
+        NAME(store)(R->change + n + first, train * (found.u - u) - val * change, lanes);
+        NAME(store)(R->u + first, found.u, lanes);
     }
 }
 
-/* Empty the binary rows' sums into the pass's, in double: after every block, before rounding adds up. */
-static inline void NAME(drain_sums)(const dual_problem *P, NAME(row) *R, double *sums)
+/* Empty the sums of a block into the pass's, in double, before rounding adds up. */
+static inline void NAME(drain_sums)(const dual_problem *P, dual_state *S, NAME(row) *R, double *sums)
 {
-    const int padded = PADDED(P->n_splits);
+    const int padded = PADDED(P->n_splits), used = S->n_sides * P->n_splits * P->n_outputs;
+    for (int l = 0; l < used; l++) {
+        S->imbalance[l] += R->tally[l];
+        R->tally[l] = 0;
+    }
+    if (P->n_outputs > 1)
+        return;
     for (int j = 0; j < N_SUMS; j++)
         for (int k = 0; k < P->n_splits; k++) {
             sums[k * N_SUMS + j] += R->sums[j * padded + k];
@@ -467,7 +299,7 @@ static inline void NAME(drain_sums)(const dual_problem *P, NAME(row) *R, double 
 }
 
 /* One split of one row, K' > 1. p is at a on entry of the sums, at the new z afterwards. */
-static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NAME(row) *R, int split, int update,
+static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NAME(row) *R, int split, int task,
                                         double *sums)
 {
     const int K = P->n_outputs, n = PADDED(K), both = S->n_sides == 2;
@@ -489,6 +321,8 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
     NAME(residual)(p, n, R->label, next);
     sums[VALIDATION_LOSS] += val * loss;
     sums[VALIDATION_WEIGHT] += val;
+    if (task == LOOK)
+        return;
     if (train > 0) {
         const REAL curvature = ((REAL)1.0 - NAME(dot)(p, p, n)) / K;
         sums[TRAIN_WEIGHT] += train;
@@ -507,7 +341,7 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
         sums[LOWER_SIZE] += train * NAME(dot)(beta, beta, n);
         sums[ADJOINT_SIZE] += train * NAME(dot)(u, u, n);
     }
-    if (!update) {
+    if (task == MEASURE) {
         sums[TRAIN_LOSS] += train * loss;
         double gap = 0, log_p_label = -loss;
         for (int k = 0; k < K; k++) {
@@ -540,17 +374,18 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
     }
 }
 
-static inline void NAME(update_row)(const dual_problem *P, dual_state *S, NAME(row) *R, int update, double *sums)
+static inline void NAME(update_row)(const dual_problem *P, dual_state *S, NAME(row) *R, int task, double *sums)
 {
+    R->residuals[0] = R->residuals[1] = 0;
     if (P->n_outputs == 1) {
-        NAME(update_logistic)(P, S, R, update, sums);
+        for (int first = 0; first < P->n_splits; first += LANES)
+            NAME(update_logistic)(P, S, R, first, task, sums);
         return;
     }
-    R->residuals[0] = R->residuals[1] = 0;
     for (int split = 0; split < P->n_splits; split++)
         if (R->roles[split] != UNUSED)
-            NAME(update_softmax)(P, S, R, split, update, sums);
-        else if (update)
+            NAME(update_softmax)(P, S, R, split, task, sums);
+        else if (task == UPDATE)
             for (int side = 0; side < S->n_sides; side++)
                 memset(R->change + (side * P->n_splits + split) * P->n_outputs, 0, sizeof(REAL) * P->n_outputs);
 }
@@ -573,6 +408,27 @@ static inline void NAME(drift_intercept)(const dual_problem *P, dual_state *S, i
     }
 }
 
+/* The same for the free features, whose imbalance is read off W - W_ref. */
+static inline void NAME(drift_free)(const dual_problem *P, dual_state *S, int64_t n_rows)
+{
+    const int K = P->n_outputs, used = S->n_sides * P->n_splits * K;
+    const REAL step = (REAL)(S->drift * (double)n_rows);
+    for (int64_t f = 0; f < S->n_free; f++) {
+        REAL *row = (REAL *)S->table + S->free[f] * S->width, *reference = (REAL *)S->reference + f * used;
+        for (int first = 0; first < used; first += K) {
+            REAL mean = 0;
+            for (int k = first; k < first + K && K > 1; k++)
+                mean += (row[k] - reference[k]) / K;
+            for (int k = first; k < first + K; k++) {
+                reference[k] += mean;
+                const REAL move = step * (row[k] - reference[k]);
+                reference[k] += move;
+                row[k] += move;
+            }
+        }
+    }
+}
+
 /* ---- passes over the rows ------------------------------------------------------------------------------------- */
 
 /* Visit the blocks in the order given: lower level, adjoint and validation of all splits at once. */
@@ -589,19 +445,18 @@ static void NAME(advance)(const dual_problem *P, dual_state *S, const int64_t *b
             else if (b + 1 < n_blocks)
                 NAME(prefetch_row)(P, S, blocks[b + 1] * block_size);
             NAME(read_row)(P, S, i, &R);
-            NAME(update_row)(P, S, &R, 1, sums);
-            S->residuals[2 * i] = R.residuals[0];
-            S->residuals[2 * i + 1] = R.residuals[1];
-            NAME(apply_row)(P, S, &R);
+            NAME(update_row)(P, S, &R, UPDATE, sums);
+            NAME(apply_row)(P, S, i, &R);
         }
-        NAME(drain_sums)(P, &R, sums);
+        NAME(drain_sums)(P, S, &R, sums);
         if (P->fit_intercept)
             NAME(drift_intercept)(P, S, stop - start);
+        NAME(drift_free)(P, S, stop - start);
     }
 }
 
-/* The sums at fixed W, V: losses, gap and residuals of the rows [start, stop). */
-static void NAME(evaluate)(const dual_problem *P, dual_state *S, int64_t start, int64_t stop, void *scratch,
+/* The sums at fixed W, V over the rows [start, stop): of MEASURE all, of LOOK the validation losses. */
+static void NAME(evaluate)(const dual_problem *P, dual_state *S, int64_t start, int64_t stop, int task, void *scratch,
                            double *sums)
 {
     NAME(row) R;
@@ -610,8 +465,8 @@ static void NAME(evaluate)(const dual_problem *P, dual_state *S, int64_t start, 
         if (i + 1 < stop)
             NAME(prefetch_row)(P, S, i + 1);
         NAME(read_row)(P, S, i, &R);
-        NAME(update_row)(P, S, &R, 0, sums);
-        NAME(drain_sums)(P, &R, sums);
+        NAME(update_row)(P, S, &R, task, sums);
+        NAME(drain_sums)(P, S, &R, sums);
     }
 }
 

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from sksid.problem import TRAIN, VALIDATION
-from sksid.solvers._base import check_finite
+from sksid.solvers._base import check_finite, place_features
 
 MAX_HALVINGS = 40
 DENSE_FROM = 0.1  # share of non-zeros from which BLAS on all entries beats sparse products
@@ -26,7 +26,7 @@ class AidState:
 
     ``coef`` and ``adjoint`` are (n_splits, n_features + 1, n_outputs): the last row is the intercept, zero without one.
     ``levels`` holds the training and the validation rows of each split, with penalties of zero, ``factors`` its latest
-    Cholesky factor, or None.
+    Cholesky factor, or None; ``tol`` is the accuracy of the next solves.
     """
 
     coef: np.ndarray
@@ -36,6 +36,7 @@ class AidState:
     log_penalties: np.ndarray
     levels: list
     factors: list
+    tol: float
     n_epochs: float = 0.0
 
 
@@ -52,6 +53,9 @@ class Aid:
     tol : float, default=1e-8
         Accuracy of every solve: the largest entry of the lower level's gradient per unit of weight, and the relative
         residual of the adjoint system.
+    first_tol, tightening : float, default=None and 0.3
+        HOAG's decreasing accuracy: the first solve is to ``first_tol``, each further one ``tightening`` times as accurate, down
+        to ``tol``. Summable, so that an outer descent converges (Pedregosa 2016, Theorem 2). None is ``tol`` throughout.
     max_newton : int, default=50
         Newton steps in one epoch at most.
     cg_max_iter : int, default=1000
@@ -63,11 +67,16 @@ class Aid:
     with_adjoint: bool = True
     max_direct: int = 1000
     tol: float = 1e-8
+    first_tol: float | None = None
+    tightening: float = 0.3
     max_newton: int = 50
     cg_max_iter: int = 1000
     refactor_after: int = 12
 
-    exact = True  # an epoch ends with both solves converged
+    @property
+    def exact(self):
+        """An epoch ends with both solves converged, unless they are to become so by and by."""
+        return self.first_tol is None
 
     def init(self, problem, log_penalties, seed=0):
         """W = 0, V = 0. Nothing is random: ``seed`` has no effect."""
@@ -80,6 +89,7 @@ class Aid:
             log_penalties=np.array(log_penalties, dtype=np.float64),
             levels=[(_level(problem, k, TRAIN), _level(problem, k, VALIDATION)) for k in range(problem.n_splits)],
             factors=[None] * problem.n_splits,
+            tol=self.tol if self.exact else self.first_tol,
         )
 
     def advance(self, problem, state, n_epochs=1.0):
@@ -88,6 +98,7 @@ class Aid:
             for split in range(problem.n_splits):
                 self._advance_split(state, split)
         state.n_epochs += 1.0
+        state.tol = max(self.tol, self.tightening * state.tol)
         check_finite(state.coef, "aid")
         check_finite(state.adjoint, "aid")
         return state
@@ -100,7 +111,7 @@ class Aid:
             point = level.at(W)
             gradient = level.gradient(point, W)
             state.residuals[split] = np.abs(gradient).max(initial=0.0) * scale
-            if state.residuals[split] <= self.tol:
+            if state.residuals[split] <= state.tol:
                 break
             step = self._solve(state, split, level, point, -gradient, np.zeros_like(W), rtol=1e-3)
             W = level.line_search(point, W, step)
@@ -109,7 +120,7 @@ class Aid:
             seen = upper.at(W)
             state.losses[split] = upper.weights @ seen.losses
             right = upper.gradient(seen, W)
-            state.adjoint[split] = self._solve(state, split, level, point, right, state.adjoint[split], rtol=self.tol)
+            state.adjoint[split] = self._solve(state, split, level, point, right, state.adjoint[split], rtol=state.tol)
 
     def _solve(self, state, split, level, point, right, start, rtol):
         """H x = right, from ``start``, to a residual of rtol × |right|."""
@@ -142,12 +153,21 @@ class Aid:
         """Nothing to do: the state is float64 whatever the problem is."""
         return state
 
-    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
-        """One fit on all rows, without an adjoint, from the splits' mean W where that is of as many features."""
-        solver = replace(self, with_adjoint=False)
+    def reported(self, problem, log_penalties):
+        """The problem itself: nothing here is in float32."""
+        return problem
+
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
+        """One fit on all rows, without an adjoint, from the splits' mean W."""
+        coef, intercept = self.coefficients(split_problem, state)
+        start = place_features(coef.mean(axis=0), columns, problem.n_features)
+        return self.refit_from(problem, np.vstack([start.T, intercept.mean(axis=0)]), log_penalties, tol)
+
+    def refit_from(self, problem, start, log_penalties, tol):
+        """What ``refit`` returns, from W, b (n_features + 1, n_outputs)."""
+        solver = replace(self, with_adjoint=False, first_tol=None)
         own = solver.init(problem, log_penalties)
-        if state.coef.shape[1:] == own.coef.shape[1:]:
-            own.coef[0] = state.coef.mean(axis=0)
+        own.coef[0] = start
         own = solver.advance(problem, own)
         coef, intercept = solver.coefficients(problem, own)
         return coef[0], intercept[0], own.n_epochs, solver.residual(problem, own) <= tol
@@ -165,6 +185,9 @@ class Aid:
         """−λ_j/n_splits Σ ⟨W_j, V_j⟩ over the splits."""
         inner = np.einsum("kjc,kjc->j", state.coef[:, :-1], state.adjoint[:, :-1])
         return -np.exp(state.log_penalties) / problem.n_splits * inner
+
+    def latest_change(self, problem, state):
+        """None: an epoch is a whole solve."""
 
     def residual(self, problem, state):
         """The largest entry of the lower levels' gradients, per unit of weight."""

@@ -36,6 +36,9 @@ class Solver(Protocol):
     def log_gradient(self, problem, state):
         """∂F/∂log λ, (n_features,), at the state's W and V."""
 
+    def latest_change(self, problem, state):
+        """What the last of several epochs in one ``advance`` has changed in ``log_gradient``, or None where it is not known."""
+
     def residual(self, problem, state):
         """How far the solves are from done, on the scale of probabilities."""
 
@@ -51,10 +54,16 @@ class Solver(Protocol):
     def convert(self, problem, state):
         """The state in the precision of ``problem``, which has the same rows."""
 
-    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+    def reported(self, problem, log_penalties):
+        """The problem in the precision that a reported score needs."""
+
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """Solve one fit on all rows, in ``problem``'s precision, starting from the splits' state.
 
-        Returns coef (n_outputs, n_features), intercept (n_outputs,), the epochs spent, and whether ``residual`` met ``tol``.
+        ``columns`` tells where the splits' features stand among those of ``problem``, as for ``place_features``.
+
+        Returns coef (n_outputs, n_features), intercept (n_outputs,), the epochs spent, and whether the error
+        expected of its probabilities met ``tol``.
         """
 
 
@@ -69,3 +78,18 @@ def check_finite(values, solver):
             f"The {solver} solver met numbers that are not finite. Scale the features (StandardScaler, MaxAbsScaler, "
             "TfidfTransformer) or start from a stronger penalty (a smaller C, a larger alpha)."
         )
+
+
+def place_features(coef, columns, n_features):
+    """W of some features, (n_outputs, n), as that of others, (n_outputs, n_features): zero for those that it lacks.
+
+    Parameters
+    ----------
+    columns : ndarray of int, (n,), or None
+        Where its features stand; those from ``n_features`` on are left out. None where they are the first.
+    """
+    columns = np.arange(coef.shape[1]) if columns is None else columns
+    kept = columns < n_features
+    placed = np.zeros((coef.shape[0], n_features))
+    placed[:, columns[kept]] = coef[:, kept]
+    return placed

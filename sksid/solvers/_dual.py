@@ -6,11 +6,13 @@ import numpy as np
 
 from sksid._kernels import _dual as kernels
 from sksid.problem import TRAIN
-from sksid.solvers._base import check_finite
+from sksid.solvers._base import check_finite, place_features
 
 CACHE_LINE = 64
 FLOAT32_CURVATURE = 3e5  # s x²/λ above which float32 duals are too coarse: their rounding moves the row's output by 0.02
+FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
 WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
+REFIT_RATES = (0.1, 0.98)  # the rate by which a refit's residual shrinks from epoch to epoch is trusted between these
 TINY = np.finfo(float).tiny
 STIFFNESS_RANGE = (0.005, 0.5)
 SUM = {name: column for column, name in enumerate(kernels.SUMS)}
@@ -38,14 +40,18 @@ class DualState:
     least_stiffness : float
         The μ at which the intercept weighs as much in a row's curvature as all its features; it is kept above.
     log_penalties : ndarray of shape (n_features,)
+    free : ndarray of int64
+        The features without a penalty, log λ = −∞: their rows of the table have 1/μ_j in the place of 1/λ_j.
+    reference : ndarray of shape (n_free, n_sides * n_lanes)
+        Where the proximal point of each of them stands.
     random : RandomState
         Draws the order of the blocks.
     pending : ndarray of int64
         The blocks of the current epoch that are still to be visited.
     recent : tuple of (fraction of an epoch, sums)
         What the passes of the last whole epoch summed up, newest first.
-    last_imbalance : ndarray of shape (n_lanes,), or None
-        Σ s β at the end of the epoch before.
+    last_imbalance : ndarray, or None
+        That of the lower level, and the free features', at the end of the epoch before.
     n_epochs : float
         All that has been spent on this state.
     """
@@ -58,6 +64,8 @@ class DualState:
     stiffness: float
     least_stiffness: float
     log_penalties: np.ndarray
+    free: np.ndarray
+    reference: np.ndarray
     random: np.random.RandomState
     pending: np.ndarray
     recent: tuple = ()
@@ -102,6 +110,7 @@ class Dual:
         """W = 0, V = 0: all duals zero. In the problem's precision, or in float64 where penalties are too weak for it."""
         problem = _in_precision(problem, log_penalties)
         n_sides, n_lanes = 1 + self.with_adjoint, problem.n_splits * problem.n_outputs
+        free = np.flatnonzero(np.isneginf(log_penalties))
         state = DualState(
             table=_zeros_on_line((problem.n_features + 1, n_sides * n_lanes + 1), problem.dtype),
             duals=np.zeros((problem.n_rows, n_sides, n_lanes), dtype=problem.dtype),
@@ -111,10 +120,12 @@ class Dual:
             stiffness=self.stiffness,
             least_stiffness=_least_stiffness(problem, log_penalties),
             log_penalties=np.asarray(log_penalties, dtype=np.float64),
+            free=free,
+            reference=np.zeros((free.size, n_sides * n_lanes), dtype=problem.dtype),
             random=np.random.RandomState(seed),
             pending=np.empty(0, dtype=np.int64),
         )
-        state.table[:-1, n_sides * n_lanes] = np.exp(-state.log_penalties)
+        state.table[:-1, n_sides * n_lanes] = np.exp(-_finite(state.log_penalties))
         sample = kernels.evaluate(problem, state, 0, min(problem.n_rows, 1024))
         self._set_intercept_stiffness(problem, state, sample)
         return state
@@ -181,7 +192,12 @@ class Dual:
         visited = sums[:, SUM["train_weight"]]
         curvature = sums[:, SUM["curvature"]] / np.maximum(visited, TINY)
         total = problem.train_totals.mean() * curvature.mean()
-        state.table[-1, n_sides * n_lanes] = 1.0 / max(state.stiffness * total, state.least_stiffness)
+        stiffness, at = max(state.stiffness * total, state.least_stiffness), n_sides * n_lanes
+        state.table[-1, at] = 1.0 / stiffness
+        if state.free.size:
+            before, lanes = state.table[state.free, at], state.table[state.free, :at]
+            state.table[state.free, at] = 1.0 / (stiffness * np.maximum(problem.second_moments[state.free], TINY**0.5))
+            state.reference = lanes - (lanes - state.reference) * (state.table[state.free, at] / before)[:, None]
 
     def rescale(self, problem, state, log_penalties):
         """New penalties: W_j and V_j go with (1/λ_j) times what the duals are multiplied by.
@@ -193,22 +209,33 @@ class Dual:
         if _in_precision(problem, log_penalties).dtype != state.table.dtype == np.float32:
             state = self.convert(problem.wide, state)
         problem = _as_state(problem, state)
-        change = np.mean(np.asarray(log_penalties) - state.log_penalties)
+        if not np.array_equal(np.flatnonzero(np.isneginf(log_penalties)), state.free):
+            raise ValueError("log_penalties: which features have no penalty cannot change. Begin anew, with init.")
+        change = np.mean(_finite(log_penalties) - _finite(state.log_penalties))
         shrink = float(np.exp(min(0.0, self.warm * change)))
         state.log_penalties = np.array(log_penalties, dtype=np.float64)
         state.least_stiffness = _least_stiffness(problem, log_penalties)
         state.duals *= shrink
         state.imbalance *= shrink
-        kernels.rescale(problem, state, np.exp(state.log_penalties), shrink)
+        lanes = np.s_[state.free, : state.imbalance.size]
+        kept, penalties = state.table[lanes], np.exp(state.log_penalties)
+        penalties[state.free] = 1.0 / state.table[state.free, state.imbalance.size]
+        kernels.rescale(problem, state, penalties, shrink)
+        state.reference = kept - shrink * (kept - state.reference)
+        state.table[lanes] = kept
         return state
 
     def rebuild(self, problem, state):
         """Sum up W, V and the imbalance from the duals alone."""
         problem = _as_state(problem, state)
+        lanes = np.s_[state.free, : state.imbalance.size]
+        kept = state.table[lanes]
         state.table[:-1, : state.imbalance.size] = 0
         state.imbalance[:] = 0
         for start, stop in _ranges(problem, state):
             kernels.rebuild(problem, state, start, stop)
+        state.reference = kept - state.table[lanes]
+        state.table[lanes] = kept
         return state
 
     def convert(self, problem, state):
@@ -216,9 +243,10 @@ class Dual:
         n_sides = 1 + self.with_adjoint
         table = _zeros_on_line((problem.n_features + 1, n_sides * state.imbalance.shape[1] + 1), problem.dtype)
         lanes = n_sides * state.imbalance.shape[1]
-        table[-1, :lanes] = state.table[-1, :lanes]
-        table[-1, lanes] = state.table[-1, state.imbalance.size]
-        table[:-1, lanes] = np.exp(-state.log_penalties)
+        table[:-1, lanes] = np.exp(-_finite(state.log_penalties))
+        unpenalised = np.append(state.free, problem.n_features)
+        table[unpenalised, :lanes] = state.table[unpenalised, :lanes]
+        table[unpenalised, lanes] = state.table[unpenalised, state.imbalance.size]
         converted = DualState(
             table=table,
             duals=np.ascontiguousarray(state.duals[:, :n_sides], dtype=problem.dtype),
@@ -228,6 +256,8 @@ class Dual:
             stiffness=state.stiffness,
             least_stiffness=state.least_stiffness,
             log_penalties=state.log_penalties,
+            free=state.free,
+            reference=state.reference[:, :lanes].astype(problem.dtype),
             random=state.random,
             pending=state.pending,
             recent=state.recent,
@@ -236,17 +266,27 @@ class Dual:
         )
         return self.rebuild(problem, converted)
 
-    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+    def reported(self, problem, log_penalties):
+        """The problem itself, or in float64 where float32 is too coarse."""
+        return _in_precision(problem, log_penalties, FLOAT32_REPORTED)
+
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """One fit on all rows, without an adjoint, from each row's mean β over the splits."""
         solver = replace(self, with_adjoint=False)
         own = solver.init(problem, log_penalties)
         own.duals[:, 0] = _mean_over_splits(problem, split_problem, state)
+        coef, intercept = solver.coefficients(split_problem, state)
+        own.table[-1, : problem.n_outputs] = intercept.mean(axis=0)
+        coef = place_features(coef.mean(axis=0), columns, problem.n_features)
+        own.table[own.free, : problem.n_outputs] = coef[:, own.free].T
         own = solver.rebuild(problem, own)
-        own.table[-1, : problem.n_outputs] = solver.coefficients(split_problem, state)[1].mean(axis=0)
-        converged = False
+        converged, worst, rounds = False, np.inf, 0
         while own.n_epochs < max_epochs and not converged:
             own = solver.advance(problem, own)
-            converged = solver.residual(problem, own) <= tol
+            before, worst = worst, np.sqrt(own.residuals[:, 0].max(initial=0.0))
+            rate = np.clip(worst / before if before > 0 else 0.0, *REFIT_RATES)
+            rounds += 1
+            converged = rounds > 2 and worst * rate / (1.0 - rate) <= tol
         coef, intercept = solver.coefficients(problem, own)
         return coef[0], intercept[0], own.n_epochs, converged
 
@@ -258,6 +298,9 @@ class Dual:
     def log_gradient(self, problem, state):
         """−λ_j/n_splits Σ ⟨W_j, V_j⟩ over the splits."""
         return kernels.contract(_as_state(problem, state), state) * (-np.exp(state.log_penalties) / problem.n_splits)
+
+    def latest_change(self, problem, state):
+        """None: it is not kept."""
 
     def residual(self, problem, state):
         """How far both solves were from done when the rows of the last epoch were visited.
@@ -277,15 +320,16 @@ class Dual:
         n_sides, n_lanes = state.imbalance.shape
         duals = np.zeros((rows.n_rows, n_sides, n_lanes), dtype=rows.dtype)
         bare = replace(state, duals=duals, residuals=np.zeros((rows.n_rows, 2)))
-        return self._evaluate_in_parts(rows, bare)[:, SUM["validation_loss"]]
+        return self._evaluate_in_parts(rows, bare, losses_only=True)[:, SUM["validation_loss"]]
 
     def evaluate(self, problem, state):
         """The kernels' sums (n_splits, len(SUM)) over all rows at the state as it stands: losses, gap, residuals."""
         return self._evaluate_in_parts(_as_state(problem, state), state)
 
     @staticmethod
-    def _evaluate_in_parts(problem, state):
-        sums = np.sum([kernels.evaluate(problem, state, start, stop) for start, stop in _ranges(problem, state)], axis=0)
+    def _evaluate_in_parts(problem, state, losses_only=False):
+        parts = [kernels.evaluate(problem, state, *part, losses_only) for part in _ranges(problem, state)]
+        sums = np.sum(parts, axis=0)
         check_finite(sums, "dual")
         return sums
 
@@ -305,11 +349,11 @@ class Dual:
         return np.ascontiguousarray(lanes[:-1].T).reshape(*shape, -1), lanes[-1].reshape(shape)
 
 
-def _in_precision(problem, log_penalties):
+def _in_precision(problem, log_penalties, limit=FLOAT32_CURVATURE):
     """The problem, or its float64 copy where a row's curvature is too large for float32."""
     with np.errstate(over="ignore"):
-        largest = problem.largest_row * np.exp(-np.min(log_penalties))
-    return problem.wide if largest > FLOAT32_CURVATURE else problem
+        largest = problem.largest_row * np.exp(-np.min(_finite(log_penalties)))
+    return problem.wide if largest > limit else problem
 
 
 def _as_state(problem, state):
@@ -331,7 +375,13 @@ def _ranges(problem, state):
 
 
 def _least_stiffness(problem, log_penalties):
-    return 1.0 / max(float(problem.second_moments @ np.exp(-np.asarray(log_penalties))), 1.0 / problem.n_rows)
+    penalised = ~np.isneginf(log_penalties)
+    return 1.0 / max(float(problem.second_moments @ (np.exp(-_finite(log_penalties)) * penalised)), 1.0 / problem.n_rows)
+
+
+def _finite(log_penalties):
+    """Log λ with 0 for features without a penalty, where whatever stands for 1/λ is put in afterwards."""
+    return np.where(np.isneginf(log_penalties), 0.0, log_penalties)
 
 
 def _adapt_stiffness(problem, state):
@@ -339,7 +389,7 @@ def _adapt_stiffness(problem, state):
 
     Imbalances that are no more than rounding say nothing.
     """
-    now, before = state.imbalance[0].copy(), state.last_imbalance
+    now, before = _unpenalised_imbalance(problem, state), state.last_imbalance
     state.last_imbalance = now
     floor = 100 * np.finfo(problem.dtype).eps * problem.train_totals.mean()
     if before is None or min(np.linalg.norm(now), np.linalg.norm(before)) <= floor:
@@ -350,6 +400,15 @@ def _adapt_stiffness(problem, state):
         state.stiffness = max(0.5 * state.stiffness, STIFFNESS_RANGE[0])
     elif cosine < -0.2:
         state.stiffness = min(2.0 * state.stiffness, STIFFNESS_RANGE[1])
+
+
+def _unpenalised_imbalance(problem, state):
+    """Σ s β of the intercepts, if there are any, and Σ s x_j β of the free features, at unit second moments."""
+    n_sides, n_lanes = state.imbalance.shape
+    intercept = state.imbalance[0] if problem.fit_intercept else np.zeros(n_lanes)
+    moved = (state.reference - state.table[state.free, : n_sides * n_lanes])[:, :n_lanes].astype(np.float64)
+    scale = state.table[state.free, n_sides * n_lanes] * np.sqrt(np.maximum(problem.second_moments[state.free], TINY**0.5))
+    return np.append(intercept, moved / scale[:, None])
 
 
 def _holders_of(residual, mass, cap):
@@ -373,9 +432,12 @@ def _total(state):
 
 
 def _zeros_on_line(shape, dtype):
-    """Zeros in whole cache lines, the first on a line's beginning; by ``empty``, so that numpy may ask for huge pages."""
+    """Zeros in whole cache lines, the first on a line's beginning; by ``empty``, so that numpy may ask for huge pages.
+
+    Rows of two numbers, one lane and its 1/λ, stay as they are: a table of them fits a nearer cache.
+    """
     item = np.dtype(dtype).itemsize
-    width = -(-shape[1] * item // CACHE_LINE) * CACHE_LINE // item
+    width = 2 if shape[1] == 2 else -(-shape[1] * item // CACHE_LINE) * CACHE_LINE // item
     raw = np.empty(shape[0] * width * item + CACHE_LINE, dtype=np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     table = raw[start : start + shape[0] * width * item].view(dtype).reshape(shape[0], width)

@@ -86,9 +86,16 @@ class Together:
         """Every part's state in the precision of its problem."""
         return replace(state, states=self._each("convert", problem, state))
 
-    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+    def reported(self, problem, log_penalties):
+        """The parts in the precision that a reported score needs; the problem itself where that is theirs."""
+        parts = tuple(self.solver.reported(part, problem.gather(k, log_penalties)) for k, part in enumerate(problem.parts))
+        same = all(part is own for part, own in zip(parts, problem.parts, strict=True))
+        return problem if same else replace(problem, parts=parts)
+
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """One fit on all rows, from the first part's state: its rows are most of them."""
-        return self.solver.refit(problem, split_problem.parts[0], state.states[0], log_penalties, tol, max_epochs)
+        part, own, columns = split_problem.parts[0], state.states[0], split_problem.columns[0]
+        return self.solver.refit(problem, part, own, log_penalties, tol, max_epochs, columns)
 
     def losses(self, problem, state):
         """The validation loss of each split, part after part."""
@@ -101,8 +108,17 @@ class Together:
 
     def log_gradient(self, problem, state):
         """∂F/∂log λ of all features: the mean over splits, to which a split adds nothing for features that it lacks."""
+        return self._mean(problem, self._each("log_gradient", problem, state))
+
+    def latest_change(self, problem, state):
+        """What the last epoch has changed in ``log_gradient``, or None where it is not known."""
+        changes = self._each("latest_change", problem, state)
+        return None if any(change is None for change in changes) else self._mean(problem, changes)
+
+    @staticmethod
+    def _mean(problem, gradients):
         total = np.zeros(problem.n_features)
-        for k, gradient in enumerate(self._each("log_gradient", problem, state)):
+        for k, gradient in enumerate(gradients):
             problem.scatter(k, gradient * (problem.parts[k].n_splits / problem.n_splits), total)
         return total
 
