@@ -86,9 +86,8 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max
         gradient, losses = project(log_gradient), solver.losses(problem, state)
         if solver.exact:
             return state, Estimate(losses, log_gradient, 0.0, True, state.n_epochs - start)
-        latest = solver.latest_change(problem, state)
-        if before is None and latest is not None:
-            error = _extrapolate([float(np.max(np.abs(project(latest)), initial=0.0))])
+        if before is None and (parts := solver.recent_changes(problem, state)):
+            error = _extrapolate([float(np.max(np.abs(project(part)), initial=0.0)) for part in parts])
         if before is not None:
             changes.append(float(np.max(np.abs(gradient - before), initial=0.0)))
             error = _extrapolate(changes)
@@ -259,7 +258,12 @@ def hypergradient(
     check_splits(splits, labels, classes, sample_weight)
     log_penalties = np.broadcast_to(np.asarray(log_penalties, dtype=np.float64), (X.shape[1],))
     if not np.isfinite(log_penalties).all():
-        raise ValueError("log_penalties must be finite.")
+        raise ValueError("log_penalties must be finite. Leave out a feature rather than penalise it infinitely.")
+    for name, value in (("tol", tol), ("max_epochs", max_epochs)):
+        if not value > 0:
+            raise ValueError(f"{name} is {value!r}. Set a positive number.")
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype is {dtype!r}. Set numpy.float64 or numpy.float32.")
     solver, project = _solver_of(solver), (lambda gradient: gradient)
     if structure is not None:
         project = make_structure(structure, X).pull_back
@@ -300,6 +304,8 @@ def _solver_of(solver):
         return solvers.NAMES[solver]()
     if not isinstance(solver, tuple(solvers.NAMES.values())):
         raise TypeError(f"solver={solver!r} is no solver. Use one of {sorted(solvers.NAMES)}, or Dual(), Aid() or Sgd().")
+    if not getattr(solver, "with_adjoint", True):
+        raise ValueError(f"solver={solver!r} has no adjoint, and so no hypergradient. Set with_adjoint=True.")
     return solver
 
 
