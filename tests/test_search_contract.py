@@ -33,6 +33,7 @@ def search_for(structure="shared", **settings):
         search_for("shared", solver="aid", scoring="accuracy"),
         search_for("per_feature", max_iter=3),
         search_for("shared", estimator=SGD),
+        search_for("shared", solver="sgd", max_iter=2),
     ]
 )
 def test_scikit_learns_checks_pass(estimator, check):
