@@ -68,7 +68,8 @@ class HypergradientSearchCV(BaseSearchCV):
         of the features that reach the final step. Not with ``solver="sgd"``.
     solver : {"auto", "dual", "aid", "sgd"}, default="auto"
         ``"dual"``: stochastic dual coordinate ascent. ``"aid"``: deterministic Newton steps and conjugate gradient. ``"sgd"``:
-        the stochastic iterations of [1]_, for comparison: seldom the fastest.
+        the stochastic iterations of [1]_, for comparison: seldom the fastest. Their noise keeps them from the accuracy of a
+        reported score: the chosen step is solved once more, and the refit done, by what ``"auto"`` takes.
         ``"auto"`` takes ``"aid"`` where a Hessian is small enough to be factorised.
     scoring : str, callable, list, tuple or dict, default=None
         What ``cv_results_`` reports and the best step is chosen by; None is ``"neg_log_loss"``. The descent is on the log
@@ -277,7 +278,7 @@ class HypergradientSearchCV(BaseSearchCV):
         score = None
         if self.scoring not in LOG_LOSS:
             score = SplitScorer(self._final, scorers, X, y, data, routed.scorer.score, self.n_jobs)
-        bilevel = Bilevel(problem, self._choose_solver(problem, data), data.monitor_problem(), score)
+        bilevel = Bilevel(problem, self._make_solver(self.solver, problem, data), data.monitor_problem(), score)
         last = last_log_penalties(self, target, data)
         rungs = data.rungs if last is None else ladder(data.structure)
 
@@ -290,6 +291,7 @@ class HypergradientSearchCV(BaseSearchCV):
 
         with tasks.searching(len(rungs) * self.max_iter, snapshot) as outer_steps:
             climbed = self._climb(bilevel, rungs, last, data, target, seed, outer_steps)
+            bilevel, climbed = self._without_noise(bilevel, climbed, data, seed)
             bilevel, climbed = self._polish(bilevel, climbed, partial(self._tabulate, target=target, data=data))
         self._report(climbed, target, data, scorers)
         warn_at_edge(climbed.steps[climbed.best], self.structure_, target)
@@ -303,8 +305,8 @@ class HypergradientSearchCV(BaseSearchCV):
     def _final(self):
         return _estimators.final_step(self.estimator)[1]
 
-    def _choose_solver(self, problem, data):
-        solver = solvers.choose(problem) if self.solver == "auto" else solvers.NAMES[self.solver]()
+    def _make_solver(self, name, problem, data):
+        solver = solvers.choose(problem) if name == "auto" else solvers.NAMES[name]()
         return solver if data.split_views is None else solvers.Together(solver, self.n_jobs)
 
     # ---- descend --------------------------------------------------------------------------------------------------------
@@ -324,6 +326,14 @@ class HypergradientSearchCV(BaseSearchCV):
                 + f" ({step.n_epochs:.1f} epochs, {step.seconds:.2f} s)"
             )
 
+    def _without_noise(self, bilevel, climbed, data, seed):
+        """After a climb by ``"sgd"``, whose noise keeps it from a score's accuracy: the solver of ``"auto"``, at its start."""
+        if self.solver != "sgd":
+            return bilevel, climbed
+        solver = self._make_solver("auto", bilevel.problem, data)
+        state = solver.init(bilevel.problem, climbed.state.log_penalties, seed=seed)
+        return replace(bilevel, solver=solver), replace(climbed, state=state)
+
     def _polish(self, bilevel, climbed, tabulate):
         """Solve the chosen step to convergence; where that makes another one look better, that one too."""
         state, steps, polished = climbed.state, list(climbed.steps), []
@@ -333,8 +343,8 @@ class HypergradientSearchCV(BaseSearchCV):
             precise = bilevel.solver.reported(bilevel.problem, step.log_penalties)
             if precise is not bilevel.problem:
                 bilevel, state = replace(bilevel, problem=precise), bilevel.solver.convert(precise, state)
-            warm = state.n_epochs > 0 and np.array_equal(state.log_penalties, step.log_penalties)
-            if not warm:
+            same = np.array_equal(state.log_penalties, step.log_penalties)
+            if not same:
                 state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
             state, estimate = solve(
                 bilevel.problem,
@@ -345,7 +355,7 @@ class HypergradientSearchCV(BaseSearchCV):
                 value_rtol=FINAL_TOL,
                 max_epochs=MAX_EPOCHS,
                 project=structure.pull_back,
-                warm=warm,
+                warm=same and state.n_epochs > 0,
             )
             if not estimate.converged:
                 _warn_not_converged("The score of the chosen step")

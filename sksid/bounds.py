@@ -134,6 +134,24 @@ def data_curvature(problem, split):
     return bend * _largest_eigenvalue(problem, _training(problem, split)[0])
 
 
+def row_curvature(problem, split, proba):
+    """A bound on the curvature that one training row, drawn alone, gives the data at these probabilities.
+
+    At most n s_i‖x_i‖²/S times 2p_c(1 − p_c) of some class c, or p(1 − p) where there are two, nor more than the loss's own
+    bound. With R the largest of all rows, the noise of ∂₁Φ̂ has V[∂₁Φ̂ᵀv] ≤ α²R/b · vᵀHv, H the data's part of the Hessian.
+
+    Parameters
+    ----------
+    problem, split
+        As in ``curvature``.
+    proba : ndarray of shape (n_rows, n_outputs)
+    """
+    share, squares, n = _training(problem, split)
+    _, bend, _ = _loss_bounds(problem)
+    bends = np.minimum(4.0 * bend * np.max(proba * (1.0 - proba), axis=1), bend)
+    return float(n * np.max(share * squares * bends, initial=0.0))
+
+
 def curvature(problem, split, log_penalties, data=None):
     """L and μ of one split: L = ``data_curvature`` + max λ/S, μ = min λ/S.
 

@@ -86,9 +86,8 @@ def solve(problem, solver, state, *, rtol, value_tol=0.0, value_rtol=np.inf, max
         gradient, losses = project(log_gradient), solver.losses(problem, state)
         if solver.exact:
             return state, Estimate(losses, log_gradient, 0.0, True, state.n_epochs - start)
-        latest = solver.latest_change(problem, state)
-        if before is None and latest is not None:
-            error = _extrapolate([float(np.max(np.abs(project(latest)), initial=0.0))])
+        if before is None and (parts := solver.recent_changes(problem, state)):
+            error = _extrapolate([float(np.max(np.abs(project(part)), initial=0.0)) for part in parts])
         if before is not None:
             changes.append(float(np.max(np.abs(gradient - before), initial=0.0)))
             error = _extrapolate(changes)
@@ -194,7 +193,7 @@ def hypergradient(
     splits : iterable of (train, validation) index arrays
         What ``cv.split(X, y)`` yields.
     log_penalties : float or array-like of shape (n_features,)
-        log λ_j; a number stands for all features.
+        log λ_j; a number stands for all features, −∞ for no penalty (not with ``Sgd``).
     structure : {"shared", "moments", "per_feature"}, array-like or Structure, default=None
         What θ is, as in HypergradientSearchCV: group labels of shape (n_features,), or a matrix A of shape (n_features,
         n_params). None is one θ for each feature.
@@ -258,8 +257,13 @@ def hypergradient(
     splits = as_indices(splits, labels.size)
     check_splits(splits, labels, classes, sample_weight)
     log_penalties = np.broadcast_to(np.asarray(log_penalties, dtype=np.float64), (X.shape[1],))
-    if not np.isfinite(log_penalties).all():
-        raise ValueError("log_penalties must be finite.")
+    if np.isnan(log_penalties).any() or (log_penalties == np.inf).any():
+        raise ValueError("log_penalties must be numbers, or -inf for no penalty. Leave out a feature that is to weigh nothing.")
+    for name, value in (("tol", tol), ("max_epochs", max_epochs)):
+        if not value > 0:
+            raise ValueError(f"{name} is {value!r}. Set a positive number.")
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype is {dtype!r}. Set numpy.float64 or numpy.float32.")
     solver, project = _solver_of(solver), (lambda gradient: gradient)
     if structure is not None:
         project = make_structure(structure, X).pull_back
@@ -305,6 +309,8 @@ def _solver_of(solver):
         return solvers.NAMES[solver]()
     if not isinstance(solver, tuple(solvers.NAMES.values())):
         raise TypeError(f"solver={solver!r} is no solver. Use one of {sorted(solvers.NAMES)}, or Dual(), Aid() or Sgd().")
+    if not getattr(solver, "with_adjoint", True):
+        raise ValueError(f"solver={solver!r} has no adjoint, and so no hypergradient. Set with_adjoint=True.")
     return solver
 
 

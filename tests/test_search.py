@@ -175,6 +175,39 @@ def test_few_hyperparameters_do_better_than_one_on_the_criterion(cancer):
     assert np.abs(groups.hypergradient_).max() <= 0.01 * -groups.best_score_
 
 
+# ---- the paper's solver -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", ["cancer", "digits"])
+@pytest.mark.parametrize("structure", ["shared", "groups"])
+def test_search_by_stochastic_iterations_ends_near_the_dual_ones(structure, data, request):
+    X, y = request.getfixturevalue(data)
+    X, y = X[:300], y[:300]
+    shape = np.arange(X.shape[1]) % 3 if structure == "groups" else structure
+    search, dual = (search_for(shape, solver=solver, max_iter=8).fit(X, y) for solver in ("sgd", "dual"))
+    losses = split_losses(X, y, list(StratifiedKFold(3).split(X, y)), np.log(search.penalties_))
+    assert -search.best_score_ == pytest.approx(losses.mean(), rel=1e-3)
+    assert search.best_score_ >= dual.best_score_ * (1 + 5e-3)
+    model, factors = fit_reference(X, y, np.log(search.penalties_))
+    np.testing.assert_allclose(search.predict_proba(X), model.predict_proba(X * factors), atol=1e-4)
+
+
+def test_per_feature_search_by_stochastic_iterations_scores_its_models_on_the_monitor(cancer):
+    X, y = cancer
+    groups, scored = np.arange(len(y)), set()
+
+    def recorder(model, X, y):
+        scored.update(map(bytes, X))
+        return model.score(X, y)
+
+    search_for("per_feature", solver="sgd", max_iter=1, scoring=recorder).fit(X, y, groups=groups)
+    monitor = np.flatnonzero([bytes(row) not in scored for row in X])
+    search = search_for("per_feature", solver="sgd", max_iter=15).fit(X, y, groups=groups)
+    splits = [(np.setdiff1d(train, monitor), monitor) for train, _ in StratifiedKFold(3).split(X, y)]
+    losses = split_losses(X, y, splits, np.log(search.penalties_))
+    assert -search.best_score_ == pytest.approx(losses.mean(), rel=1e-3)
+
+
 # ---- the monitor --------------------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ CHECKED = {
         search_for("shared", estimator=SGD),
         search_for("shared", estimator=make_pipeline(StandardScaler(), LogisticRegression())),
         search_for("per_feature", estimator=make_pipeline(StandardScaler(), LogisticRegression()), max_iter=3),
+        search_for("shared", solver="sgd", max_iter=2),
     ]
 }
 

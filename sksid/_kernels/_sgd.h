@@ -4,8 +4,10 @@
 
 #include <stdint.h>
 
+#define MOST_STEPS (1 << 24) /* that a float32 counts */
 #define TERMS 8             /* of the series of a long decay's logarithm */
 #define SERIES_BELOW 0.03125 /* whose argument is at most this, so that what is left out is rounding */
+#define NOTHING 1e-15       /* what is left of a weight that has decayed away */
 #define AHEAD 8             /* entries between a row's prefetch and its use */
 
 /* One of the two systems on one split, divided by S, the split's total training weight (design: paper.md). */
@@ -23,7 +25,7 @@ typedef struct {
 } sgd_level;
 
 /* Steps 0..n_steps - 1: rows[starts[i]:starts[i + 1]] is the minibatch of step i, eta[i] its alpha times eta_i, and
- * powers (n_steps + 1, TERMS) the running sums of eta^1, eta^2, ...: eta does not increase. */
+ * powers (n_steps + 1, TERMS) the running sums of (eta / eta[0])^1, ^2, ...: eta does not increase. At most MOST_STEPS. */
 typedef struct {
     const int64_t *rows, *starts;
     const double *eta, *powers;

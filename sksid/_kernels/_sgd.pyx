@@ -10,6 +10,7 @@ import numpy as np
 
 cdef extern from "_sgd.h" nogil:
     int TERMS
+    int MOST_STEPS
     ctypedef struct sgd_level:
         const int64_t *indptr
         const int32_t *columns
@@ -30,6 +31,9 @@ cdef extern from "_sgd.h" nogil:
     void sgd_descend(const sgd_level*, const sgd_steps*, void*)
 
 
+MAX_STEPS = MOST_STEPS
+
+
 cdef void *address(array, dtype) except? NULL:
     """Where the array's data begins, once it is what the kernels take for granted."""
     if array is None:
@@ -48,7 +52,7 @@ def descend(problem, table, weights, rows, starts, eta, proba=None, offset=None)
     cdef sgd_steps steps
     real = problem.values.dtype
     powers = np.zeros((eta.size + 1, TERMS))
-    np.cumsum(eta[:, None] ** np.arange(1, TERMS + 1), axis=0, out=powers[1:])
+    np.cumsum((eta / eta[0])[:, None] ** np.arange(1, TERMS + 1), axis=0, out=powers[1:])
     lanes = 1 if problem.n_outputs == 1 else -(-problem.n_outputs // 8) * 8
     scratch = np.empty((1 + np.diff(starts).max(initial=0), lanes), dtype=real)
     level.indptr = <const int64_t *>address(problem.indptr, "int64")

@@ -11,22 +11,22 @@
  */
 #include "_logistic.h"
 
-/* The product of 1 - rate eta_s over the steps from..to-1 */
+/* What the steps from..to-1 take off: 1 less the product of 1 - rate eta_s, with all its digits where it is small */
 static double NAME(decay)(const sgd_steps *S, double rate, int64_t from, int64_t to)
 {
-    double factor = 1.0;
+    double lost = 0.0;
     while (from < to && (to - from <= TERMS || rate * S->eta[from] > SERIES_BELOW)) {
-        factor *= 1.0 - rate * S->eta[from++];
-        if (fabs(factor) < 1e-300)
-            return 0.0;
+        lost += rate * S->eta[from++] * (1.0 - lost);
+        if (fabs(1.0 - lost) < NOTHING)
+            return 1.0;
     }
     if (from == to)
-        return factor;
-    const double *begin = S->powers + from * TERMS, *end = S->powers + to * TERMS;
-    double power = rate, logarithm = 0.0;
-    for (int k = 0; k < TERMS; k++, power *= rate)
+        return lost;
+    const double *begin = S->powers + from * TERMS, *end = S->powers + to * TERMS, x = rate * S->eta[0];
+    double power = x, logarithm = 0.0;
+    for (int k = 0; k < TERMS; k++, power *= x)
         logarithm -= power / (k + 1) * (end[k] - begin[k]);
-    return factor * exp(logarithm);
+    return lost - (1.0 - lost) * expm1(logarithm);
 }
 
 /* Feature j as it is before step i */
@@ -35,10 +35,10 @@ static inline REAL *NAME(catch_up)(const sgd_level *P, const sgd_steps *S, int64
     REAL *row = (REAL *)P->table + j * P->width;
     const int64_t from = (int64_t)row[lanes + 1];
     if (from < i) {
-        const REAL factor = (REAL)NAME(decay)(S, row[lanes], from, i);
+        const REAL lost = (REAL)NAME(decay)(S, row[lanes], from, i);
         const REAL *rest = P->offset ? (const REAL *)P->offset + j * lanes : NULL;
         for (int l = 0; l < lanes; l++)
-            row[l] = rest ? rest[l] + factor * (row[l] - rest[l]) : factor * row[l];
+            row[l] += lost * ((rest ? rest[l] : 0) - row[l]);
         row[lanes + 1] = (REAL)i;
     }
     return row;

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from sksid.problem import TRAIN, VALIDATION
-from sksid.solvers._base import check_finite, place_features
+from sksid.solvers._base import check_finite, is_count, is_positive, place_features, require
 
 MAX_HALVINGS = 40
 DENSE_FROM = 0.1  # share of non-zeros from which BLAS on all entries beats sparse products
@@ -72,6 +72,15 @@ class Aid:
     max_newton: int = 50
     cg_max_iter: int = 1000
     refactor_after: int = 12
+
+    def __post_init__(self):
+        require(self, lambda x: isinstance(x, bool), "Set True or False.", "with_adjoint")
+        require(self, lambda x: is_count(x, least=0), "Set a whole number of unknowns; 0 forms no Hessian.", "max_direct")
+        require(self, is_positive, "Set a positive number.", "tol")
+        remedy = f"Set at least tol, {self.tol}, or None for tol throughout."
+        require(self, lambda x: x is None or is_positive(x) and x >= self.tol, remedy, "first_tol")
+        require(self, lambda x: is_positive(x) and x < 1, "Set a number between 0 and 1.", "tightening")
+        require(self, is_count, "Set a whole number, at least 1.", "max_newton", "cg_max_iter", "refactor_after")
 
     @property
     def exact(self):
@@ -186,8 +195,9 @@ class Aid:
         inner = np.einsum("kjc,kjc->j", state.coef[:, :-1], state.adjoint[:, :-1])
         return -np.exp(state.log_penalties) / problem.n_splits * inner
 
-    def latest_change(self, problem, state):
-        """None: an epoch is a whole solve."""
+    def recent_changes(self, problem, state):
+        """Nothing: an epoch is a whole solve."""
+        return []
 
     def residual(self, problem, state):
         """The largest entry of the lower levels' gradients, per unit of weight."""

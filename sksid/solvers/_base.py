@@ -5,6 +5,7 @@ One *epoch* of any solver is a unit of progress for both levels at once, so that
 solver they drive.
 """
 
+from numbers import Integral, Real
 from typing import Protocol
 
 import numpy as np
@@ -36,8 +37,8 @@ class Solver(Protocol):
     def log_gradient(self, problem, state):
         """∂F/∂log λ, (n_features,), at the state's W and V."""
 
-    def latest_change(self, problem, state):
-        """What the last of several epochs in one ``advance`` has changed in ``log_gradient``, or None where it is not known."""
+    def recent_changes(self, problem, state):
+        """What parts of the last ``advance`` have changed in ``log_gradient``, the latest last; nothing if not kept."""
 
     def residual(self, problem, state):
         """How far the solves are from done, on the scale of probabilities."""
@@ -65,6 +66,23 @@ class Solver(Protocol):
         Returns coef (n_outputs, n_features), intercept (n_outputs,), the epochs spent, and whether the error
         expected of its probabilities met ``tol``.
         """
+
+
+def require(settings, fits, remedy, *names):
+    """Refuse the settings of these names that do not fit, with what to set instead."""
+    for name in names:
+        if not fits(getattr(settings, name)):
+            raise ValueError(f"{name} is {getattr(settings, name)!r}. {remedy}")
+
+
+def is_count(value, least=1):
+    """Whether it is a whole number, ``least`` or more."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def is_positive(value):
+    """Whether it is a positive finite number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf
 
 
 class NotFiniteError(FloatingPointError):

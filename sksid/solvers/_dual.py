@@ -6,7 +6,7 @@ import numpy as np
 
 from sksid._kernels import _dual as kernels
 from sksid.problem import TRAIN
-from sksid.solvers._base import check_finite, place_features
+from sksid.solvers._base import check_finite, is_count, is_positive, place_features, require
 
 CACHE_LINE = 64
 FLOAT32_CURVATURE = 3e5  # s x²/λ above which float32 duals are too coarse: their rounding moves the row's output by 0.02
@@ -105,6 +105,13 @@ class Dual:
     warm: float = 0.7
 
     exact = False  # an epoch is one more pass
+
+    def __post_init__(self):
+        require(self, lambda x: isinstance(x, bool), "Set True or False.", "with_adjoint")
+        require(self, is_count, "Set a whole number, at least 1.", "block_size", "refresh")
+        require(self, is_positive, "Set a positive number.", "stiffness")
+        require(self, lambda x: is_count(x, least=0), "Set a whole number; 0 revisits no row.", "revisits")
+        require(self, lambda x: x == 0 or is_positive(x) and x <= 1, "Set a number from 0 to 1.", "hardest", "warm")
 
     def init(self, problem, log_penalties, seed=0):
         """W = 0, V = 0: all duals zero. In the problem's precision, or in float64 where penalties are too weak for it."""
@@ -299,8 +306,9 @@ class Dual:
         """−λ_j/n_splits Σ ⟨W_j, V_j⟩ over the splits."""
         return kernels.contract(_as_state(problem, state), state) * (-np.exp(state.log_penalties) / problem.n_splits)
 
-    def latest_change(self, problem, state):
-        """None: it is not kept."""
+    def recent_changes(self, problem, state):
+        """Nothing: an epoch is one pass."""
+        return []
 
     def residual(self, problem, state):
         """How far both solves were from done when the rows of the last epoch were visited.

@@ -13,8 +13,9 @@ from sksid import bounds
 from sksid._kernels import _sgd as kernels
 from sksid.problem import TRAIN
 from sksid.solvers._aid import Aid
-from sksid.solvers._base import check_finite, place_features
+from sksid.solvers._base import check_finite, is_count, is_positive, place_features, require
 
+WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
 VEC = 8  # lanes are padded to a multiple of this
 LOWER, ADJOINT = 0, 1
 
@@ -30,7 +31,10 @@ class Steps:
     batch_size : int, default=None
         Rows of one step; None is a hundredth of the training rows, and more than there are is all of them.
     beta, gamma : float, default=None
-        None is the paper's choice, β = γ = 2/(1 − q²), from the problem's L and μ at each λ (``bounds.decreasing``).
+        None is the paper's choice, β = 2/(1 − q²) and γ = β(1 + σ₂), from the problem's L and μ at each λ
+        (``bounds.decreasing``). σ₂ = 0 for the lower level, whose gradients are bounded, and for "Batch". The noise of the
+        linear system grows with v, and with small minibatches it would outgrow the contraction: there σ₂ = R/(bL), with b
+        the batch size and R the largest curvature of one row at w (``bounds.row_curvature``).
     """
 
     rule: str = "decreasing"
@@ -39,13 +43,11 @@ class Steps:
     gamma: float | None = None
 
     def __post_init__(self):
-        if self.rule not in ("decreasing", "constant"):
-            raise ValueError(f"rule is {self.rule!r}. Set rule='decreasing' or rule='constant'.")
-        if self.batch_size is not None and not self.batch_size >= 1:
-            raise ValueError(f"batch_size is {self.batch_size!r}. Set a positive number of rows, or None.")
-        for name in ("beta", "gamma"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} is {getattr(self, name)!r}. Set a positive number, or None for the paper's choice.")
+        require(self, lambda x: x in ("decreasing", "constant"), "Set 'decreasing' or 'constant'.", "rule")
+        remedy = "Set a whole number of rows, np.inf for all, or None for a hundredth of them."
+        require(self, lambda x: x is None or x == np.inf or is_count(x), remedy, "batch_size")
+        remedy = "Set a positive number, or None for the paper's choice."
+        require(self, lambda x: x is None or is_positive(x), remedy, "beta", "gamma")
 
     def per_epoch(self, n_rows):
         """Steps in one epoch of so many rows: (n_rows / batch_size), at least one."""
@@ -69,12 +71,12 @@ class SgdState:
     """Where the stochastic iterations stand.
 
     ``tables`` is (2, n_splits, n_features + 1, width): for the lower level and the adjoint, rows [lanes | λ_j/S | the kernel's
-    step], the intercept last. ``before`` is their lanes an epoch earlier. ``epochs`` counts those of either system since λ
-    changed; ``data_curvatures`` is the part of L that does not depend on λ.
+    step], the intercept last. ``marks`` are their lanes, without the intercept's, at one and two thirds of the last budget.
+    ``epochs`` counts those of either system since λ changed; ``data_curvatures`` is the part of L that does not depend on λ.
     """
 
     tables: np.ndarray
-    before: np.ndarray
+    marks: np.ndarray
     log_penalties: np.ndarray
     data_curvatures: np.ndarray
     losses: np.ndarray
@@ -98,7 +100,8 @@ class Sgd:
     lower_epochs, adjoint_epochs : int, default=10
         The budget of one hypergradient: 15 and 5 is the paper's 75%/25%.
     sampling : {"shuffle", "iid"}, default="shuffle"
-        Minibatches from a new order of the rows in each epoch, or drawn independently, as the theorems have them.
+        Minibatches from a new order of the rows in each epoch, or drawn independently, as the theorems have them. A step on
+        all rows takes each once.
     warm : bool, default=True
         Whether a change of λ keeps w and v as the next start, or starts at zero.
     averaging : bool, default=False
@@ -116,19 +119,20 @@ class Sgd:
     exact = False
 
     def __post_init__(self):
-        for name in ("lower_epochs", "adjoint_epochs"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}. Set at least one epoch.")
-        if self.sampling not in ("shuffle", "iid"):
-            raise ValueError(f"sampling is {self.sampling!r}. Set sampling='shuffle' or sampling='iid'.")
+        require(self, lambda x: isinstance(x, Steps), "Set BATCH or Steps(...).", "lower_steps", "adjoint_steps")
+        require(self, is_count, "Set a whole number of epochs, at least 1.", "lower_epochs", "adjoint_epochs")
+        require(self, lambda x: x in ("shuffle", "iid"), "Set 'shuffle' or 'iid'.", "sampling")
+        require(self, lambda x: isinstance(x, bool), "Set True or False.", "warm", "averaging")
 
     def init(self, problem, log_penalties, seed=0):
         """W = 0, v = 0."""
+        if not (problem.train_totals > 0).all():
+            raise ValueError("solver='sgd' needs training rows of positive weight in every split. Use other splits or weights.")
         lanes = _lanes(problem)
         width = -(-(lanes + 2) // VEC) * VEC if lanes > 1 else 4
         state = SgdState(
             tables=np.zeros((2, problem.n_splits, problem.n_features + 1, width), dtype=problem.dtype),
-            before=np.zeros((2, problem.n_splits, problem.n_features, lanes), dtype=problem.dtype),
+            marks=np.zeros((2, 2, problem.n_splits, problem.n_features, lanes), dtype=problem.dtype),
             log_penalties=np.array(log_penalties, dtype=np.float64),
             data_curvatures=np.array([bounds.data_curvature(problem, k) for k in range(problem.n_splits)]),
             losses=np.full(problem.n_splits, np.nan),
@@ -139,7 +143,7 @@ class Sgd:
 
     def _set_rates(self, problem, state):
         if not np.isfinite(state.log_penalties).all():
-            raise ValueError("solver='sgd' needs a penalty on every feature: its map contracts by them. Set solver='aid'.")
+            raise ValueError("solver='sgd' needs a penalty on every feature: its map contracts by them. Use 'dual' or 'aid'.")
         rates = np.exp(state.log_penalties) / problem.train_totals[:, None]
         state.tables[:, :, :-1, _lanes(problem)] = rates
         return state
@@ -160,6 +164,9 @@ class Sgd:
         shares = (weights * (rows.size / total)).astype(problem.dtype)
         self._iterate(problem, state, split, LOWER, rows, curvature, shares)
         proba, right = self._look(problem, state, split, weights)
+        if (batch := rows.size / self.adjoint_steps.per_epoch(rows.size)) < rows.size:
+            row = bounds.row_curvature(problem, split, proba[:, : problem.n_outputs])
+            curvature = replace(curvature, sigma2=row / (batch * curvature.L))
         offset = np.vstack([right[:-1] * np.exp(-state.log_penalties)[:, None], right[-1:] / total])
         level = {"proba": proba, "offset": np.ascontiguousarray(offset, dtype=problem.dtype)}
         self._iterate(problem, state, split, ADJOINT, rows, curvature, shares, **level)
@@ -169,17 +176,26 @@ class Sgd:
         steps, n_epochs = ((self.lower_steps, self.lower_epochs), (self.adjoint_steps, self.adjoint_epochs))[side]
         table, n_steps = state.tables[side, split], steps.per_epoch(rows.size)
         starts = np.linspace(0, rows.size, n_steps + 1).round().astype(np.int64)
-        lanes, ends = state.before.shape[-1], []
+        per_call = _steps_per_call(problem, table, rows.size / n_steps)
+        lanes, ends = _lanes(problem), 0.0
+        averaged = n_epochs - n_epochs // 2 if self.averaging and side == LOWER else 0
         for epoch in range(n_epochs):
-            state.before[side, split] = table[:-1, :lanes]
-            draw = rows[state.random.randint(rows.size, size=rows.size)] if self.sampling == "iid" else rows
-            order = draw if self.sampling == "iid" or n_steps == 1 else state.random.permutation(rows)
+            for mark in (1, 2):
+                if epoch == mark * n_epochs // 3:
+                    state.marks[mark - 1, side, split] = table[:-1, :lanes]
+            order = self._draw(state.random, rows) if n_steps > 1 else rows
             eta = curvature.alpha * steps.sizes(curvature, (state.epochs[side] + epoch) * n_steps, n_steps)
-            kernels.descend(problem, table, shares, order, starts, eta, **level)
-            if self.averaging and side == LOWER and epoch >= n_epochs // 2:
-                ends.append(table[:, :lanes].copy())
-        if ends:
-            table[:, :lanes] = np.mean(ends, axis=0)
+            for first in range(0, n_steps, per_call):
+                end = first + per_call
+                kernels.descend(problem, table, shares, order, starts[first : end + 1], eta[first:end], **level)
+            if epoch >= n_epochs - averaged:
+                ends = ends + table[:, :lanes] / averaged
+        if averaged:
+            table[:, :lanes] = ends
+
+    def _draw(self, random, rows):
+        """The rows of one epoch's minibatches, in their order."""
+        return random.permutation(rows) if self.sampling == "shuffle" else rows[random.randint(rows.size, size=rows.size)]
 
     def _look(self, problem, state, split, weights):
         """At w: the probabilities (n_rows, lanes), and ∇₁E (n_features + 1, lanes); the split's loss and residual are kept."""
@@ -191,12 +207,13 @@ class Sgd:
         targets = problem.labels[:, None] == np.arange(problem.n_classes)[-K:]
         off = proba[:, :K] - targets
         state.losses[split] = val @ _row_losses(scores, problem.labels)
-        pulled = problem.matrix.T @ np.hstack([off * val[:, None], off * weights[:, None]])
-        lower = pulled[:, K:] + np.exp(state.log_penalties)[:, None] * table[:-1, :K]
-        state.residuals[split] = np.abs(lower).max(initial=0.0) / problem.train_totals[split]
+        pushed = np.hstack([off * val[:, None], off * weights[:, None]])
+        last = pushed.sum(axis=0, keepdims=True, dtype=np.float64) * problem.fit_intercept
+        pulled = np.vstack([problem.matrix.T @ pushed, last])
+        lower = pulled[:, K:] + np.append(np.exp(state.log_penalties), 0.0)[:, None] * table[:, :K]
+        state.residuals[split] = np.abs(lower).max() / problem.train_totals[split]
         right = np.zeros((problem.n_features + 1, lanes))
-        right[:-1, :K] = pulled[:, :K]
-        right[-1, :K] = (off * val[:, None]).sum(axis=0) if problem.fit_intercept else 0.0
+        right[:, :K] = pulled[:, :K]
         return proba, right
 
     def rescale(self, problem, state, log_penalties):
@@ -209,7 +226,8 @@ class Sgd:
 
     def convert(self, problem, state):
         """The state in the precision of ``problem``."""
-        return replace(state, tables=state.tables.astype(problem.dtype), before=state.before.astype(problem.dtype))
+        tables, marks = state.tables.astype(problem.dtype), state.marks.astype(problem.dtype)
+        return self._set_rates(problem, replace(state, tables=tables, marks=marks))
 
     def reported(self, problem, log_penalties):
         """The problem itself: rounding is nothing beside the noise of the steps."""
@@ -235,12 +253,16 @@ class Sgd:
 
     def log_gradient(self, problem, state):
         """−λ_j/n_splits Σ ⟨W_j, V_j⟩ over the splits."""
-        lanes = _lanes(problem)
-        return self._contract(problem, state, state.tables[:, :, :-1, :lanes])
+        return self._contract(problem, state, state.tables[:, :, :-1, : _lanes(problem)])
 
-    def latest_change(self, problem, state):
-        """What the last epoch of both systems has changed in ∂F/∂log λ: (n_features,)."""
-        return self.log_gradient(problem, state) - self._contract(problem, state, state.before)
+    def recent_changes(self, problem, state):
+        """What the second and the last third of a budget have changed in ∂F/∂log λ: [(n_features,), (n_features,)].
+
+        An error that falls like 1/t is a third to four times what ``sid.solve`` extrapolates from them; what the last epoch
+        has changed would tell little of it.
+        """
+        first, second = (self._contract(problem, state, mark) for mark in state.marks)
+        return [second - first, self.log_gradient(problem, state) - second]
 
     @staticmethod
     def _contract(problem, state, sides):
@@ -263,6 +285,12 @@ class Sgd:
     def _side(problem, state, side):
         lanes = state.tables[side, :, :, : problem.n_outputs].astype(np.float64)
         return np.ascontiguousarray(lanes[:, :-1].transpose(0, 2, 1)), lanes[:, -1].copy()
+
+
+def _steps_per_call(problem, table, batch):
+    """How many steps of so many rows one kernel call takes; Ctrl-C is heard after it."""
+    work = 2 * batch * (problem.values.size / problem.n_rows + 1) * table.shape[1]
+    return int(np.clip(WORK_PER_CALL / work, 1, kernels.MAX_STEPS))
 
 
 def _lanes(problem):

@@ -110,10 +110,9 @@ class Together:
         """∂F/∂log λ of all features: the mean over splits, to which a split adds nothing for features that it lacks."""
         return self._mean(problem, self._each("log_gradient", problem, state))
 
-    def latest_change(self, problem, state):
-        """What the last epoch has changed in ``log_gradient``, or None where it is not known."""
-        changes = self._each("latest_change", problem, state)
-        return None if any(change is None for change in changes) else self._mean(problem, changes)
+    def recent_changes(self, problem, state):
+        """What parts of the last ``advance`` have changed in ``log_gradient``, the latest last; nothing if not kept."""
+        return [self._mean(problem, changes) for changes in zip(*self._each("recent_changes", problem, state), strict=True)]
 
     @staticmethod
     def _mean(problem, gradients):
