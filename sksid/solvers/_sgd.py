@@ -172,14 +172,17 @@ class Sgd:
         lanes, ends = state.before.shape[-1], []
         for epoch in range(n_epochs):
             state.before[side, split] = table[:-1, :lanes]
-            draw = rows[state.random.randint(rows.size, size=rows.size)] if self.sampling == "iid" else rows
-            order = draw if self.sampling == "iid" or n_steps == 1 else state.random.permutation(rows)
+            order = rows if n_steps == 1 else self._draw(state.random, rows)
             eta = curvature.alpha * steps.sizes(curvature, (state.epochs[side] + epoch) * n_steps, n_steps)
             kernels.descend(problem, table, shares, order, starts, eta, **level)
             if self.averaging and side == LOWER and epoch >= n_epochs // 2:
                 ends.append(table[:, :lanes].copy())
         if ends:
             table[:, :lanes] = np.mean(ends, axis=0)
+
+    def _draw(self, random, rows):
+        """One epoch's rows in the order of its minibatches."""
+        return rows[random.randint(rows.size, size=rows.size)] if self.sampling == "iid" else random.permutation(rows)
 
     def _look(self, problem, state, split, weights):
         """At w: the probabilities (n_rows, lanes), and ∇₁E (n_features + 1, lanes); the split's loss and residual are kept."""
