@@ -13,6 +13,7 @@ import json
 import platform
 import subprocess
 import time
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def finish(name, args, numbers):
         print(f"saved {path.relative_to(ROOT)}")
 
 
+def saved(name):
+    """The numbers that ``--save`` kept."""
+    return json.loads((HERE / "results" / f"{name}.json").read_text())["numbers"]
+
+
 def table(rows):
     """Print dicts with the same keys as a table."""
     cells = [[_cell(value) for value in row.values()] for row in rows]
@@ -108,6 +114,30 @@ def interleave(sides, repeats):
             results[name] = call()
             seconds[name].append(time.perf_counter() - begin)
     return {name: float(np.median(times)) for name, times in seconds.items()}, results
+
+
+def timed(call, *args):
+    """Seconds and result of one call."""
+    begin = time.perf_counter()
+    result = call(*args)
+    return time.perf_counter() - begin, result
+
+
+@contextmanager
+def counted(owner, name):
+    """Meanwhile a method counts its calls; what is given tells how many."""
+    method, seen = getattr(owner, name), 0
+
+    def counting(*args):
+        nonlocal seen
+        seen += 1
+        return method(*args)
+
+    setattr(owner, name, counting)
+    try:
+        yield lambda: seen
+    finally:
+        setattr(owner, name, method)
 
 
 # ---- data ---------------------------------------------------------------------------------------------------------------
