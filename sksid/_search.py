@@ -36,6 +36,7 @@ LOG_LOSS = (None, "neg_log_loss")
 FINAL_TOL = 1e-4  # relative accuracy of the reported score
 REFIT_TOL = 5e-6  # of the refitted probabilities
 MAX_EPOCHS = 400
+ASTRAY = 0.01  # relative change of the criterion for each unit of log λ at which a search by "sgd" has not found the optimum
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,6 +298,8 @@ class HypergradientSearchCV(BaseSearchCV):
             bilevel = replace(bilevel, solver=exact)
             climbed = replace(climbed, state=exact.init(problem, climbed.state.log_penalties, seed=seed))
         bilevel, climbed = self._polish(bilevel, climbed)
+        if self.solver == "sgd":
+            self._warn_if_astray(climbed.steps[climbed.best])
         self._report(climbed, target, data, scorers, refit_metric)
         if self.refit:
             self._refit(bilevel, climbed, target, data)
@@ -419,6 +422,18 @@ class HypergradientSearchCV(BaseSearchCV):
             polished.append(best)
         return bilevel, replace(climbed, state=state, steps=steps, best=best)
 
+    @staticmethod
+    def _warn_if_astray(step):
+        """Say so if the chosen step, now that it is solved exactly, is not where few hyperparameters have their optimum."""
+        slope = np.max(np.abs(step.gradient)) / step.value
+        if step.theta.size <= FEW and step.monitor is None and step.scores is None and slope > ASTRAY:
+            warnings.warn(
+                f"solver='sgd' was not accurate enough to find the optimum: where it ended, the criterion still changes by "
+                f"{slope:.0%} for each unit of a log penalty. Set solver='auto', or max_iter higher.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
     def _choose(self, climbed, steps, polished):
         """The best step: by the monitor, where there is one; by the scorer, where there is one; else by the loss.
 
@@ -500,5 +515,5 @@ def _warn_not_converged(what):
     warnings.warn(
         f"{what} has not converged in {MAX_EPOCHS} epochs. Scale the features, or start from a stronger penalty.",
         ConvergenceWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
