@@ -4,13 +4,14 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
 from sksid import _estimators
 from sksid._data import Data
 from sksid._sklearn import BaseScorer, MultimetricScorer, check_method_params
-from sksid.descent import LOG_PENALTY_RANGE
+from sksid.descent import FEW, LOG_PENALTY_RANGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,19 @@ def warn_at_edge(step, structure, target):
             )
 
 
+def warn_if_astray(step):
+    """Warn where ``solver="sgd"`` has ended elsewhere than few hyperparameters have their optimum, as an exact solve tells."""
+    slope = np.max(np.abs(step.gradient)) / step.value
+    if step.theta.size <= FEW and step.monitor is None and step.scores is None and slope > ASTRAY:
+        warnings.warn(
+            "solver='sgd' was not accurate enough to find the optimum: where it ended, the criterion still changes by "
+            f"{slope:.0%} for each unit of a log penalty. Set solver='auto', or max_iter higher.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+
+
+ASTRAY = 0.01  # relative change of the criterion for each unit of log λ
 EDGE_REMEDIES = (
     "The data ask for no penalty: list the features as unpenalized, or scale them.",
     "The data ask for no features: leave them out, or scale them.",

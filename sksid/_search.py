@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from sksid import _estimators, solvers
 from sksid._data import prepare
-from sksid._report import SplitScorer, block_params, result_rows, warn_at_edge
+from sksid._report import SplitScorer, block_params, result_rows, warn_at_edge, warn_if_astray
 from sksid._sklearn import (
     BaseSearchCV,
     HasMethods,
@@ -295,6 +295,8 @@ class HypergradientSearchCV(BaseSearchCV):
             bilevel, climbed = self._polish(bilevel, climbed, partial(self._tabulate, target=target, data=data))
         self._report(climbed, target, data, scorers)
         warn_at_edge(climbed.steps[climbed.best], self.structure_, target)
+        if self.solver == "sgd":
+            warn_if_astray(climbed.steps[climbed.best])
         if self.refit:
             with tasks.refitting():
                 self._refit(bilevel, climbed, target, data)

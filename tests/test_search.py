@@ -5,6 +5,7 @@ import pytest
 from oracles import fit_reference, relative_error, split_losses
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import (
@@ -178,32 +179,36 @@ def test_few_hyperparameters_do_better_than_one_on_the_criterion(cancer):
 # ---- the paper's solver -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data", ["cancer", "digits"])
-@pytest.mark.parametrize("structure", ["shared", "groups"])
-def test_search_by_stochastic_iterations_ends_near_the_dual_ones(structure, data, request):
-    X, y = request.getfixturevalue(data)
-    X, y = X[:300], y[:300]
-    shape = np.arange(X.shape[1]) % 3 if structure == "groups" else structure
-    search, dual = (search_for(shape, solver=solver, max_iter=8).fit(X, y) for solver in ("sgd", "dual"))
-    losses = split_losses(X, y, list(StratifiedKFold(3).split(X, y)), np.log(search.penalties_))
-    assert -search.best_score_ == pytest.approx(losses.mean(), rel=1e-3)
-    assert search.best_score_ >= dual.best_score_ * (1 + 5e-3)
+def test_shared_search_by_stochastic_iterations_ends_where_the_exact_one_does(cancer):
+    X, y = cancer
+    search, exact = (search_for(solver=solver).fit(X, y) for solver in ("sgd", "aid"))
+    assert search.best_score_ == pytest.approx(same_point_in_a_grid(search, X, y), rel=1e-3)
+    assert search.best_score_ == pytest.approx(exact.best_score_, rel=1e-3)
     model, factors = fit_reference(X, y, np.log(search.penalties_))
     np.testing.assert_allclose(search.predict_proba(X), model.predict_proba(X * factors), atol=1e-4)
 
 
+def test_search_by_stochastic_iterations_says_where_it_went_astray(digits):
+    """With a weak best penalty, 100 epochs leave both systems far from their solutions; still the score is the models' own."""
+    X, y = digits[0][:200], digits[1][:200]
+    with pytest.warns(ConvergenceWarning, match="solver='sgd' was not accurate enough"):
+        search = search_for(solver="sgd", max_iter=8).fit(X, y)
+    assert search.best_score_ == pytest.approx(same_point_in_a_grid(search, X, y), rel=1e-3)
+    assert search.best_score_ < search_for(solver="aid").fit(X, y).best_score_ * (1 + 1e-3)
+
+
 def test_per_feature_search_by_stochastic_iterations_scores_its_models_on_the_monitor(cancer):
     X, y = cancer
-    groups, scored = np.arange(len(y)), set()
+    groups, pairs, scored = np.arange(len(y)), list(StratifiedKFold(3).split(X, y)), set()
 
     def recorder(model, X, y):
         scored.update(map(bytes, X))
         return model.score(X, y)
 
-    search_for("per_feature", solver="sgd", max_iter=1, scoring=recorder).fit(X, y, groups=groups)
+    search_for("per_feature", solver="sgd", cv=pairs, max_iter=1, scoring=recorder).fit(X, y, groups=groups)
     monitor = np.flatnonzero([bytes(row) not in scored for row in X])
-    search = search_for("per_feature", solver="sgd", max_iter=15).fit(X, y, groups=groups)
-    splits = [(np.setdiff1d(train, monitor), monitor) for train, _ in StratifiedKFold(3).split(X, y)]
+    search = search_for("per_feature", solver="sgd", cv=pairs, max_iter=15).fit(X, y, groups=groups)
+    splits = [(np.setdiff1d(train, monitor), monitor) for train, _ in pairs]
     losses = split_losses(X, y, splits, np.log(search.penalties_))
     assert -search.best_score_ == pytest.approx(losses.mean(), rel=1e-3)
 

@@ -639,7 +639,7 @@ def test_hypergradient_refuses_by_name(arguments, error, message):
 def test_a_feature_without_a_penalty_is_refused():
     problem, log_penalties = rows(2)
     log_penalties[3] = -np.inf
-    with pytest.raises(ValueError, match="penalty on every feature.* Use 'dual' or 'aid'"):
+    with pytest.raises(ValueError, match="penalty on every feature.* Set solver='dual' or 'aid'"):
         Sgd().init(problem, log_penalties)
 
 

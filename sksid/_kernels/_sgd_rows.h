@@ -44,6 +44,16 @@ static inline REAL *NAME(catch_up)(const sgd_level *P, const sgd_steps *S, int64
     return row;
 }
 
+/* Fetch feature j, which is met a few entries on */
+static inline void NAME(fetch)(const sgd_level *P, int64_t j, const int lanes)
+{
+    const REAL *row = (const REAL *)P->table + j * P->width, *rest = P->offset;
+    for (int64_t c = 0; c < P->width; c += LINE)
+        __builtin_prefetch(row + c, 1, 3);
+    for (int c = 0; rest && c < lanes; c += LINE)
+        __builtin_prefetch(rest + j * lanes + c, 0, 3);
+}
+
 /* out = x'T + b at step i, all features of the row caught up */
 static inline void NAME(gather)(const sgd_level *P, const sgd_steps *S, int64_t row, int64_t i, const int lanes, REAL *out)
 {
@@ -55,8 +65,7 @@ static inline void NAME(gather)(const sgd_level *P, const sgd_steps *S, int64_t 
         out[l] = P->fit_intercept ? intercept[l] : 0;
     for (int64_t t = 0; t < nnz; t++) {
         if (columns)
-            for (int64_t c = 0; c < P->width; c += LINE)
-                __builtin_prefetch(table + (int64_t)columns[t + AHEAD] * P->width + c, 1, 3);
+            NAME(fetch)(P, columns[t + AHEAD], lanes);
         const REAL *w = NAME(catch_up)(P, S, COLUMN(t), i, lanes);
         for (int l = 0; l < lanes; l++)
             out[l] += x[t] * w[l];
@@ -95,6 +104,8 @@ static inline void NAME(scatter)(const sgd_level *P, const sgd_steps *S, int64_t
     const int32_t *columns = P->columns ? P->columns + P->indptr[row] : NULL;
     const int64_t nnz = P->indptr[row + 1] - P->indptr[row];
     for (int64_t t = 0; t < nnz; t++) {
+        if (columns)
+            NAME(fetch)(P, columns[t + AHEAD], lanes);
         REAL *w = NAME(catch_up)(P, S, COLUMN(t), i + 1, lanes);
         const REAL step = share * x[t];
         for (int l = 0; l < lanes; l++)

@@ -38,7 +38,7 @@ class Solver(Protocol):
         """∂F/∂log λ, (n_features,), at the state's W and V."""
 
     def recent_changes(self, problem, state):
-        """What parts of the last ``advance`` have changed in ``log_gradient``, the latest last; nothing if not kept."""
+        """What parts of the last ``advance`` have changed in ``log_gradient``, the latest last; may be empty."""
 
     def residual(self, problem, state):
         """How far the solves are from done, on the scale of probabilities."""

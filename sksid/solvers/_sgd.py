@@ -143,7 +143,9 @@ class Sgd:
 
     def _set_rates(self, problem, state):
         if not np.isfinite(state.log_penalties).all():
-            raise ValueError("solver='sgd' needs a penalty on every feature: its map contracts by them. Use 'dual' or 'aid'.")
+            raise ValueError(
+                "solver='sgd' needs a penalty on every feature: its map contracts by them. Set solver='dual' or 'aid'."
+            )
         rates = np.exp(state.log_penalties) / problem.train_totals[:, None]
         state.tables[:, :, :-1, _lanes(problem)] = rates
         return state

@@ -111,7 +111,7 @@ class Together:
         return self._mean(problem, self._each("log_gradient", problem, state))
 
     def recent_changes(self, problem, state):
-        """What parts of the last ``advance`` have changed in ``log_gradient``, the latest last; nothing if not kept."""
+        """What parts of the last ``advance`` have changed in ``log_gradient``, the latest last; may be empty."""
         return [self._mean(problem, changes) for changes in zip(*self._each("recent_changes", problem, state), strict=True)]
 
     @staticmethod
