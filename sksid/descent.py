@@ -419,6 +419,8 @@ class Climb:
 def climb(bilevel, state, rungs, descent, on_step):
     """Descend on each rung in turn, from the best step of the one below; keep a rung only if its criterion is better.
 
+    A rung with a ``shift`` begins where the first one began: one penalty for all may have led to where nothing is left to see.
+
     At the end of a rung its best step is solved once more, to convergence, and recorded as the rung's last step: what a
     lagging state has promised must hold.
 
@@ -433,7 +435,7 @@ def climb(bilevel, state, rungs, descent, on_step):
     on_step : callable
         Told of every Step; true stops the search.
     """
-    steps, structures, best, stopped = [], [], None, False
+    steps, structures, best, stopped, origin = [], [], None, False, state.log_penalties
 
     def told(step):
         nonlocal stopped
@@ -442,7 +444,7 @@ def climb(bilevel, state, rungs, descent, on_step):
 
     for rung, structure in enumerate(rungs):
         roughly = 0 < rung < len(rungs) - 1 and not has_few(rungs[-1])
-        start = state.log_penalties if best is None else steps[best].log_penalties
+        start = origin if best is None or structure.shift is not None else steps[best].log_penalties
         state, own = descent.run(bilevel, state, structure, start, told, roughly)
         chosen = min(range(len(own)), key=lambda i: own[i].criterion)
         if not has_few(structure) or roughly:
