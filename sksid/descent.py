@@ -419,6 +419,8 @@ class Climb:
 def climb(bilevel, state, rungs, descent, on_step, top=None):
     """Descend on each rung in turn, from the best step of the one below; keep a rung only if its criterion is better.
 
+    A rung with a ``shift`` begins where the first one began: one penalty for all may have led to where nothing is left to see.
+
     At the end of a rung its best step is solved once more, to convergence, and recorded as the rung's last step: what a
     lagging state has promised must hold.
 
@@ -435,7 +437,7 @@ def climb(bilevel, state, rungs, descent, on_step, top=None):
     top : ndarray of shape (n_features,), default=None
         Log penalties from which the last rung starts, where they are not those of the best step below it.
     """
-    steps, structures, best, stopped = [], [], None, False
+    steps, structures, best, stopped, origin = [], [], None, False, state.log_penalties.copy()
 
     def told(step, state):
         nonlocal stopped
@@ -444,7 +446,7 @@ def climb(bilevel, state, rungs, descent, on_step, top=None):
 
     for rung, structure in enumerate(rungs):
         roughly = 0 < rung < len(rungs) - 1 and not has_few(rungs[-1])
-        start = state.log_penalties if best is None else steps[best].log_penalties
+        start = origin if best is None or structure.shift is not None else steps[best].log_penalties
         if top is not None and rung == len(rungs) - 1:
             start = top
         state, own = descent.run(bilevel, state, structure, start, told, roughly)

@@ -146,6 +146,21 @@ def test_blocks_are_as_good_as_knowing_which_features_matter(structure, noisy):
     assert log_loss(y_test, single.predict_proba(X_test)) >= 1.2 * least
 
 
+@pytest.mark.parametrize("n_noise", [10, 150])
+def test_noise_on_another_scale_is_told_from_signal(n_noise):
+    """One penalty drowns in the noise, up to where no gradient is left; that of blocks begins at their scales."""
+    random = np.random.RandomState(0)
+    X = 0.01 * random.randn(4000, 100)
+    y = (random.rand(4000) < 1 / (1 + np.exp(-40 * X @ random.randn(100)))).astype(int)
+    noisy = np.hstack([X, random.randn(4000, n_noise)])
+    train, test = slice(250), slice(250, None)
+    alone = search_for("shared").fit(X[train], y[train])
+    search = search_for({"signal": slice(100), "noise": slice(100, None)}).fit(noisy[train], y[train])
+    least = log_loss(y[test], alone.predict_proba(X[test]))
+    assert log_loss(y[test], search.predict_proba(noisy[test])) <= 1.02 * least
+    assert "scaled" in search.cv_results_["structure"]
+
+
 def test_blocks_are_reported_by_name(cancer):
     X, y = cancer
     search = search_for({"mean": slice(10), "worst": slice(20, None)}).fit(X, y)
