@@ -97,7 +97,7 @@ class Data:
         """The splits laid out for the solvers: one problem where they share their features, else one a split.
 
         Splits that share their features are never taken apart for the sake of threads: one by one, an epoch takes 1.3 to 1.5
-        times as long with 20 and 39 classes, 2 to 4 times with two, and the result would depend on their grouping.
+        times as long with 20 and 39 classes, 2 to 3 times with two, and the result would depend on their grouping.
         """
         if self.split_views is None:
             return self._lay_out(self.view.X, np.arange(self.labels.size), self.splits, self.train_scale, **settings)

@@ -115,46 +115,50 @@ class Secant:
     longest: float = 2.5
 
     def init(self, n_params):
-        """No point yet: (left end, right end, last point, last step), each point a pair (θ, F′)."""
-        return None, None, None, None
+        """No point yet: (left end, right end, last point, last step, slope of F′), each point a pair (θ, F′)."""
+        return None, None, None, None, 0.0
 
     @staticmethod
     def slack(memory):
         """How much less accurate a gradient may be: on the way to a bracket little more than its sign is needed."""
         return 1.0 if memory[0] is not None and memory[1] is not None else 3.0
 
+    @staticmethod
+    def may_end(memory):
+        """Whether a small step means an optimum: not on a plateau, from where |F′| has grown or is not known to fall."""
+        left, right, *_, slope = memory
+        return (left is not None and right is not None) or slope > 0
+
     def update(self, memory, theta, gradient, value, reach):
         """The next step, given F′ at θ; neither F nor ``reach`` is asked for."""
-        left, right, last, last_step = memory
+        left, right, last, last_step, _ = memory
         here = (float(theta[0]), float(gradient[0]))
         if here[1] < 0:
             left = here
         else:
             right = here
+        moved = last is not None and here[0] != last[0]
+        slope = (here[1] - last[1]) / (here[0] - last[0]) if moved else 0.0
         if left is not None and right is not None:
-            step = self._inside(left, right, here, last)
+            step = self._inside(left, right, here, slope)
         else:
-            step = self._outwards(here, last, last_step)
-        return np.array([step]), (left, right, here, step)
+            step = self._outwards(here, slope, last_step)
+        return np.array([step]), (left, right, here, step, slope)
 
-    def _outwards(self, here, last, last_step):
+    def _outwards(self, here, slope, last_step):
         direction = -np.sign(here[1])
         reach = self.first if last_step is None else min(self.longest, 2.0 * abs(last_step))
-        if last is not None and here[0] != last[0]:
-            slope = (here[1] - last[1]) / (here[0] - last[0])
-            if slope > 0:
-                reach = min(reach, 1.5 * abs(here[1]) / slope)
+        if slope > 0:
+            reach = min(reach, 1.5 * abs(here[1]) / slope)
         return direction * reach
 
     @staticmethod
-    def _inside(left, right, here, last):
+    def _inside(left, right, here, slope):
         width = right[0] - left[0]
         target = left[0] - left[1] * width / (right[1] - left[1])
-        if last is not None and here[0] != last[0]:
-            slope = (here[1] - last[1]) / (here[0] - last[0])
-            newton = here[0] - here[1] / slope if slope > 0 else np.inf
-            if left[0] < newton < right[0]:
-                target = newton
+        newton = here[0] - here[1] / slope if slope > 0 else np.inf
+        if left[0] < newton < right[0]:
+            target = newton
         margin = 0.05 * width
         return float(np.clip(target, left[0] + margin, right[0] - margin)) - here[0]
 
@@ -187,6 +191,11 @@ class QuasiNewton:
     def slack(memory):
         """How much less accurate a gradient may be: the model needs them all."""
         return 1.0
+
+    @staticmethod
+    def may_end(memory):
+        """Whether a small step means an optimum."""
+        return True
 
     def update(self, memory, theta, gradient, value, reach):
         """The next step from θ, given the gradient and F there; ``reach(step)`` is its largest change of a log λ_j."""
@@ -326,15 +335,15 @@ class Descent:
             state, estimate = self.solve(bilevel, state, structure, slack * self.inner_tol)
             gradient = structure.pull_back(estimate.log_gradient)
             step, updated = optimiser.update(memory, theta, gradient, estimate.value, reach)
-            if self._is_done(step, gradient, estimate.value):
+            if optimiser.may_end(updated) and self._is_done(step, gradient, estimate.value):
                 # the state may lag behind, and then read a gradient of zero: look again, more closely
                 state, estimate = self.solve(bilevel, state, structure, 0.2 * self.inner_tol, value_rtol=self.tol, warm=True)
                 gradient = structure.pull_back(estimate.log_gradient)
                 step, updated = optimiser.update(memory, theta, gradient, estimate.value, reach)
             memory = updated
             steps.append(bilevel.record(structure, theta, here, state, estimate.losses, gradient, since))
-            done = self._is_done(step, gradient, estimate.value) or len(steps) >= self.max_iter
-            if on_step(steps[-1], state) or done or patience.is_lost(steps):
+            done = optimiser.may_end(memory) and self._is_done(step, gradient, estimate.value)
+            if on_step(steps[-1], state) or done or len(steps) >= self.max_iter or patience.is_lost(steps):
                 return state, steps
             limited = self._limit(structure, step, here, self.max_change)
             if not np.any(limited):
