@@ -5,15 +5,17 @@ Choices of ours, as the captions leave them open:
 - MNIST, pixels from 0 to 1, ten classes, no intercept; a random half trains, the other validates: 30,000 rows each, and
   minibatches of 300, so that 100 steps are an epoch. A run draws its own halves and its own minibatches.
 - Lower level: mean loss + 1/2 sum λ_j ‖W_j‖², so that ``log_penalties`` = log λ + log S, S = 30,000.
-- The error is |g - g*|²/|g*|² for g = ∂F/∂log λ, with g* from ``aid`` in float64, to 1e-10. The other solvers compute in
-  float32, which is a floor near 1e-12.
+- The error is |g - g*|²/|g*|² for g = ∂F/∂log λ; g* is where ``dual`` ends in float64, and ``aid`` confirms it. The paper's
+  methods compute in float32, which is a floor near 1e-12.
 - Every point of the paper's methods is a fresh run of Algorithm 1 on that budget, from zero: half of the epochs for either
   system (or 75% for the lower level), w_t frozen while the linear system is solved. ∇₁E is counted in seconds, not epochs.
-- ``dual`` solves both systems in one pass, which counts as 2 epochs; its points are one run, looked at on its way (it has no
-  step sizes that know the budget, so a fresh run would pass through the same points).
-- ``aid`` is Newton's method and conjugate gradient with the Hessian's diagonal as preconditioner; its points are one run whose
-  tolerance is tightened tenfold from 1e-2 to 1e-6. One product with X and one with X' count as an epoch.
-- Seconds are of the solves: not of the layout of the rows, nor of the 64 products from which the paper's step sizes come.
+- ``dual`` solves both systems in one pass, which counts as 2 epochs; its points are one run in float64, looked at on its way: it
+  has no step sizes that know the budget, so a fresh run would pass through the same points.
+- ``aid`` is Newton's method and conjugate gradient with the Hessian's diagonal as preconditioner, in float64. Its points are
+  one run whose tolerance is tightened tenfold from 1e-2 to 1e-6, on the first run's rows only, as nothing in it is random.
+  One product with X and one with X' count as an epoch.
+- Seconds are the solves' processor time on one thread: without the layout of the rows, and without the 64 products from which
+  the paper's step sizes come.
 """
 
 from dataclasses import replace
@@ -27,10 +29,11 @@ from sksid.problem import make_problem
 from sksid.solvers import BATCH, Aid, Dual, Sgd, Steps
 from sksid.solvers._aid import _Level
 
-BUDGETS = (4, 12, 40, 120)
-TAIL = 12  # the slope is fitted on budgets from here
+BUDGETS = (4, 20, 100)
+JOINT = (1, 2, 5, 10, 15)  # dual's passes
+TAIL = 20  # the slope is fitted on budgets from here
 CONSTANT, DECREASING = Steps("constant"), Steps("decreasing")
-DRAWN_TO, REFERENCE = 1e-6, 1e-10
+FIRST_TOL, TOL, EXACT = 1e-2, 1e-6, 1e-11
 
 
 class Method(NamedTuple):
@@ -98,10 +101,13 @@ def mnist(seed, quick=False):
 
 def curves(problem, state, setting, methods, budgets, seed):
     """{method: [(epochs, seconds, error, error of all features), …]} of one run."""
-    points, reference = by_aid(problem, setting)
+    looks, reference = by_dual(problem, setting, seed)
     single = problem.astype(np.float32)
     curves = {name: by_sgd(single, state, setting, method, budgets, reference) for name, method in methods.items()}
-    return curves | {"dual": by_dual(single, setting, budgets, reference, seed), "aid": points}
+    curves["dual"] = [(*spent, *setting.error(gradient, reference)) for *spent, gradient in looks]
+    if seed == 0:
+        curves["aid"] = by_aid(problem, setting, reference)
+    return curves
 
 
 def by_sgd(problem, state, setting, method, budgets, reference):
@@ -115,39 +121,38 @@ def by_sgd(problem, state, setting, method, budgets, reference):
     return points
 
 
-def by_dual(problem, setting, budgets, reference, seed):
-    """One run, looked at after each budget; revisits between passes count."""
-    solver, points, spent, done = Dual(), [], 0.0, 0
+def by_dual(problem, setting, seed):
+    """One run: (epochs, seconds, gradient) after JOINT passes, revisits counted, and the gradient it ends with."""
+    solver, looks, spent = Dual(), [], 0.0
     state = solver.init(problem, setting.log_penalties(problem), seed=seed)
-    for budget in budgets:
-        seconds, state = common.timed(solver.advance, problem, state, budget // 2 - done)
-        spent, done = spent + seconds, budget // 2
-        points.append((2 * state.n_epochs, spent, *setting.error(solver.log_gradient(problem, state), reference)))
-    return points
+    for n in range(1, 500):
+        seconds, state = common.timed(solver.advance, problem, state)
+        spent += seconds
+        if n in JOINT:
+            looks.append((2 * state.n_epochs, spent, solver.log_gradient(problem, state)))
+        if n > max(JOINT) and solver.residual(problem, state) < EXACT:
+            return looks, solver.log_gradient(problem, state)
+    raise RuntimeError("dual has not converged")
 
 
-def by_aid(problem, setting):
-    """One run, looked at after each tolerance, and the gradient it ends with."""
-    solver = Aid(max_direct=0, first_tol=1e-2, tightening=0.1, tol=REFERENCE)
-    state, spent, looks = solver.init(problem, setting.log_penalties(problem)), 0.0, []
+def by_aid(problem, setting, reference):
+    """One run, looked at after each tolerance."""
+    solver = Aid(max_direct=0, first_tol=FIRST_TOL, tightening=0.1, tol=TOL)
+    state, spent, points = solver.init(problem, setting.log_penalties(problem)), 0.0, []
     with common.counted(_Level, "pull") as pairs:
-        while state.tol > REFERENCE:
-            tol = state.tol
+        while not points or state.residuals.max() > TOL:
             seconds, state = common.timed(solver.advance, problem, state)
             spent += seconds
-            looks.append((tol, pairs(), spent, solver.log_gradient(problem, state)))
-    solver.advance(problem, state)
-    reference = solver.log_gradient(problem, state)
-    drawn = [look for look in looks if look[0] >= 0.99 * DRAWN_TO]
-    return [(pairs, spent, *setting.error(gradient, reference)) for _, pairs, spent, gradient in drawn], reference
+            points.append((pairs(), spent, *setting.error(solver.log_gradient(problem, state), reference)))
+    return points
 
 
 # ---- all runs -----------------------------------------------------------------------------------------------------------
 
 
-def measure(settings, methods, n_runs, quick=False):
+def measure(settings, methods, n_runs, budgets, quick=False):
     """The records {panel: {"q": …, "methods": {method: …}}} of all runs."""
-    budgets, runs, q = BUDGETS[:-1] if quick else BUDGETS, {panel: [] for panel in settings}, {}
+    runs, q = {panel: [] for panel in settings}, {}
     for seed in range(2 if quick else n_runs):
         problem = mnist(seed, quick)
         state = next(iter(methods.values())).solver.init(problem.astype(np.float32), np.zeros(problem.n_features), seed=seed)
@@ -163,20 +168,15 @@ def summary(runs):
     """Means over the runs, and the errors' standard deviation."""
     records = {}
     for name in runs[0]:
-        epochs, seconds, error, whole = np.array([run[name] for run in runs]).transpose(2, 1, 0)
+        epochs, seconds, error, whole = np.array([run[name] for run in runs if name in run]).transpose(2, 1, 0)
         records[name] = {
-            "epochs": rounded(epochs.mean(axis=1)),
-            "seconds": rounded(seconds.mean(axis=1)),
-            "mean": rounded(error.mean(axis=1)),
-            "std": rounded(error.std(axis=1)),
-            "all features": rounded(whole.mean(axis=1)),
+            "epochs": common.rounded(epochs.mean(axis=1)),
+            "seconds": common.rounded(seconds.mean(axis=1)),
+            "mean": common.rounded(error.mean(axis=1)),
+            "std": common.rounded(error.std(axis=1)),
+            "all features": common.rounded(whole.mean(axis=1)),
         }
     return records
-
-
-def rounded(values):
-    """Four digits, to keep the files small."""
-    return [float(f"{value:.4g}") for value in values]
 
 
 def slope(record, key="mean"):
@@ -188,17 +188,19 @@ def slope(record, key="mean"):
 
 def report(panels):
     """The tables, panel by panel."""
+    budgets = next(iter(panels.values()))["methods"]["Batch"]["epochs"]
     for title, panel in panels.items():
         print(f"\n{title} (q = {panel['q']:.3f}): squared relative error / seconds after so many epochs\n")
         rows = []
         for name, record in panel["methods"].items():
-            if name != "aid":
-                pairs = zip(BUDGETS, record["mean"], record["seconds"], strict=False)
-                rows.append({"": name} | {str(epochs): f"{error:.1e} / {s:.2f}" for epochs, error, s in pairs})
+            if name not in ("dual", "aid"):
+                points = zip(budgets, record["mean"], record["seconds"], strict=True)
+                rows.append({"": name} | {f"{epochs:g}": f"{error:.1e} / {s:.2f}" for epochs, error, s in points})
         common.table(rows)
-        aid = panel["methods"]["aid"]
-        points = zip(aid["epochs"], aid["mean"], aid["seconds"], strict=True)
-        print("aid: " + ", ".join(f"{error:.1e} after {epochs:.0f} ({s:.1f} s)" for epochs, error, s in points))
+        for name in ("dual", "aid"):
+            record = panel["methods"][name]
+            points = zip(record["epochs"], record["mean"], record["seconds"], strict=True)
+            print(f"{name}: " + ", ".join(f"{error:.1e} after {epochs:.0f} ({s:.1f} s)" for epochs, error, s in points))
         for name in ("Stoch dec", "Stoch dec, shuffled"):
             if name in panel["methods"]:
                 record = panel["methods"][name]
@@ -209,14 +211,14 @@ def report(panels):
 # ---- a script -----------------------------------------------------------------------------------------------------------
 
 
-def main(name, doc, settings, methods, n_runs):
+def main(name, doc, settings, methods, n_runs, budgets=BUDGETS):
     """Measure and report, or draw what was saved."""
     parser = common.parser(doc)
     parser.add_argument("--draw", metavar="PNG", help="draw the saved results and do nothing else")
     args = parser.parse_args()
     if args.draw:
         return draw(common.saved(name), args.draw)
-    panels = measure(settings, methods, n_runs, args.quick)
+    panels = measure(settings, methods, n_runs, budgets[:3] if args.quick else budgets, args.quick)
     report(panels)
     common.finish(name, args, panels)
 

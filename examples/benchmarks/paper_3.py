@@ -13,4 +13,4 @@ import _paper as paper
 SETTINGS = {"λ = 0.1": paper.Setting(0.1), "λ_j = exp(ε_j)": paper.uneven()}
 
 if __name__ == "__main__":
-    paper.main("paper_3", __doc__, SETTINGS, paper.EIGHT, n_runs=3)
+    paper.main("paper_3", __doc__, SETTINGS, paper.EIGHT, n_runs=3, budgets=(4, 20, 60))
