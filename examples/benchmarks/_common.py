@@ -122,7 +122,7 @@ def interleave(sides, repeats):
 
 
 def timed(call, *args):
-    """Seconds of processor time, which what else runs on the machine disturbs little, and result of one call."""
+    """Seconds of processor time, which what else runs disturbs less than the clock, and result of one call."""
     begin = time.process_time()
     result = call(*args)
     return time.process_time() - begin, result

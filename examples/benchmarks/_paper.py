@@ -9,8 +9,8 @@ Choices of ours, as the captions leave them open:
   methods compute in float32, which is a floor near 1e-12.
 - Every point of the paper's methods is a fresh run of Algorithm 1 on that budget, from zero: half of the epochs for either
   system (or 75% for the lower level), w_t frozen while the linear system is solved. ∇₁E is counted in seconds, not epochs.
-- ``dual`` solves both systems in one pass, which counts as 2 epochs; its points are one run in float64, looked at on its way: it
-  has no step sizes that know the budget, so a fresh run would pass through the same points.
+- ``dual`` solves both systems in one pass, which counts as 2 epochs; its points are one run in float64, looked at on its way:
+  it has no step sizes that know the budget, so a fresh run would pass through the same points.
 - ``aid`` is Newton's method and conjugate gradient with the Hessian's diagonal as preconditioner, in float64. Its points are
   one run whose tolerance is tightened tenfold from 1e-2 to 1e-6, on the first run's rows only, as nothing in it is random.
   One product with X and one with X' count as an epoch.
