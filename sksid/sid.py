@@ -21,6 +21,8 @@ MANY_ROWS = 5000
 RATES = (0.1, 0.98)
 FIRST_RATE = 0.7  # where there has been one change only
 
+FARTHEST = 100.0  # a log penalty; products of penalties farther out overflow
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -257,8 +259,11 @@ def hypergradient(
     splits = as_indices(splits, labels.size)
     check_splits(splits, labels, classes, sample_weight)
     log_penalties = np.broadcast_to(np.asarray(log_penalties, dtype=np.float64), (X.shape[1],))
-    if np.isnan(log_penalties).any() or (log_penalties == np.inf).any():
-        raise ValueError("log_penalties must be numbers, or -inf for no penalty. Leave out a feature that is to weigh nothing.")
+    if not (np.isneginf(log_penalties) | (np.abs(log_penalties) <= FARTHEST)).all():
+        raise ValueError(
+            f"log_penalties must be finite, between {-FARTHEST:g} and {FARTHEST:g}, or -inf for none. Leave out a feature "
+            "rather than give it an infinite penalty."
+        )
     for name, value in (("tol", tol), ("max_epochs", max_epochs)):
         if not value > 0:
             raise ValueError(f"{name} is {value!r}. Set a positive number.")

@@ -18,6 +18,7 @@ from sksid.bounds import (
     curvature,
     data_curvature,
     decreasing,
+    row_curvature,
     theorem_3_4,
     theorem_4_1,
     theorem_4_2,
@@ -315,6 +316,29 @@ def test_data_curvature_of_few_different_rows_is_exact():
     rows = np.kron([[1.0, 0.0], [0.0, 2.0]], np.ones((100, 50)))
     problem = problem_of(np.vstack([rows, rows]), fit_intercept=False)
     np.testing.assert_allclose(data_curvature(problem, 0), 0.25 * 0.5 * 200, rtol=1e-12)
+
+
+@pytest.mark.parametrize("confidence", [0.1, 5.0])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_row_curvature_bounds_the_noise_of_the_linear_system(n_classes, confidence):
+    """V[H_i v] ≤ R vᵀHv for the Hessian H_i of one row drawn uniformly, whatever v; and R is at most that at p = 1/2."""
+    random, n_outputs = np.random.RandomState(0), n_classes if n_classes > 2 else 1
+    X, y, weights = random.standard_cauchy((90, 6)), np.arange(90) % n_classes, random.uniform(0.2, 3.0, 90)
+    split = (np.arange(60), np.arange(60, 90))
+    problem = make_problem(
+        X, y, [split], n_classes=n_classes, sample_weight=weights, fit_intercept=False, dtype=np.float64, seed=1
+    )
+    coef = confidence * random.randn(n_outputs, 6) / 6
+    scores = problem.matrix @ coef.T
+    proba = expit(scores) if n_outputs == 1 else softmax(scores, axis=1)
+    largest, shares = row_curvature(problem, 0, proba), 60 * weights[:60] / weights[:60].sum()
+    level = Level(X[:60, None], y[:60, None], shares[:, None], n_outputs)
+    for v in [*random.randn(50, n_outputs, 6), *np.eye(6 * n_outputs).reshape(-1, n_outputs, 6)]:
+        products = level.product(np.broadcast_to(coef, (60, *coef.shape)), np.broadcast_to(v, (60, *v.shape)))
+        mean = products.mean(axis=0)
+        assert np.sum((products - mean) ** 2) / 60 <= largest * np.sum(mean * v) * ROUNDING
+    bend = 0.25 if n_outputs == 1 else 0.5
+    assert largest <= bend * np.max(shares * (X[:60] ** 2).sum(axis=1)) * ROUNDING
 
 
 def test_rows_of_zeros():

@@ -4,9 +4,12 @@
 
 #include <stdint.h>
 
+#define INLINE static inline __attribute__((always_inline)) /* so that one lane is compiled apart from several */
 #define MOST_STEPS (1 << 24) /* that a float32 counts */
 #define TERMS 8             /* of the series of a long decay's logarithm */
 #define SERIES_BELOW 0.03125 /* whose argument is at most this, so that what is left out is rounding */
+#define SERIES_TOL (sizeof(REAL) == 4 ? 1e-9 : 1e-17)    /* and terms of this relative size are left out */
+#define FEW_STEPS 2         /* that are multiplied one by one */
 #define NOTHING 1e-15       /* what is left of a weight that has decayed away */
 #define AHEAD 8             /* entries between a row's prefetch and its use */
 

@@ -11,26 +11,39 @@
  */
 #include "_logistic.h"
 
-/* What the steps from..to-1 take off: 1 less the product of 1 - rate eta_s, with all its digits where it is small */
+/* 1 - exp(x) for x <= 0, with all its digits where it is small */
+static inline double NAME(lost_by)(double x)
+{
+    if (x < -SERIES_BELOW)
+        return -expm1(x);
+    return -x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6 * (1 + x / 7))))));
+}
+
+/* What the steps from..to-1 take off: 1 less the product of 1 - rate eta_s. Term k of the series is at most (rate eta_from)^k
+ * times the first. */
 static double NAME(decay)(const sgd_steps *S, double rate, int64_t from, int64_t to)
 {
     double lost = 0.0;
-    while (from < to && (to - from <= TERMS || rate * S->eta[from] > SERIES_BELOW)) {
+    while (from < to && (to - from <= FEW_STEPS || rate * S->eta[from] > SERIES_BELOW)) {
         lost += rate * S->eta[from++] * (1.0 - lost);
         if (fabs(1.0 - lost) < NOTHING)
             return 1.0;
     }
     if (from == to)
         return lost;
-    const double *begin = S->powers + from * TERMS, *end = S->powers + to * TERMS, x = rate * S->eta[0];
-    double power = x, logarithm = 0.0;
-    for (int k = 0; k < TERMS; k++, power *= x)
-        logarithm -= power / (k + 1) * (end[k] - begin[k]);
-    return lost - (1.0 - lost) * expm1(logarithm);
+    static const double inverse[TERMS] = {1, 1 / 2., 1 / 3., 1 / 4., 1 / 5., 1 / 6., 1 / 7., 1 / 8.};
+    const double *begin = S->powers + from * TERMS, *end = S->powers + to * TERMS;
+    const double x = rate * S->eta[0], y = rate * S->eta[from];
+    double power = x, logarithm = -x * (end[0] - begin[0]), size = y;
+    for (int k = 1; k < TERMS && size > SERIES_TOL; k++, size *= y) {
+        power *= x;
+        logarithm -= power * inverse[k] * (end[k] - begin[k]);
+    }
+    return lost + (1.0 - lost) * NAME(lost_by)(logarithm);
 }
 
 /* Feature j as it is before step i */
-static inline REAL *NAME(catch_up)(const sgd_level *P, const sgd_steps *S, int64_t j, int64_t i, const int lanes)
+INLINE REAL *NAME(catch_up)(const sgd_level *P, const sgd_steps *S, int64_t j, int64_t i, const int lanes)
 {
     REAL *row = (REAL *)P->table + j * P->width;
     const int64_t from = (int64_t)row[lanes + 1];
@@ -55,7 +68,7 @@ static inline void NAME(fetch)(const sgd_level *P, int64_t j, const int lanes)
 }
 
 /* out = x'T + b at step i, all features of the row caught up */
-static inline void NAME(gather)(const sgd_level *P, const sgd_steps *S, int64_t row, int64_t i, const int lanes, REAL *out)
+INLINE void NAME(gather)(const sgd_level *P, const sgd_steps *S, int64_t row, int64_t i, const int lanes, REAL *out)
 {
     const REAL *x = (const REAL *)P->values + P->indptr[row], *table = P->table;
     const int32_t *columns = P->columns ? P->columns + P->indptr[row] : NULL;
@@ -73,7 +86,7 @@ static inline void NAME(gather)(const sgd_level *P, const sgd_steps *S, int64_t 
 }
 
 /* What the row's data gradient is x_i times: p - e_y at z, or D z; times its weight */
-static inline void NAME(slope)(const sgd_level *P, int64_t row, const int lanes, REAL *z, REAL *work)
+INLINE void NAME(slope)(const sgd_level *P, int64_t row, const int lanes, REAL *z, REAL *work)
 {
     const REAL weight = ((const REAL *)P->weights)[row];
     const int label = P->labels[row];
@@ -97,7 +110,7 @@ static inline void NAME(slope)(const sgd_level *P, int64_t row, const int lanes,
 }
 
 /* Step i of the features in one row of its minibatch: the regulariser once, then the row's share of the data's gradient */
-static inline void NAME(scatter)(const sgd_level *P, const sgd_steps *S, int64_t row, int64_t i, REAL share, const int lanes,
+INLINE void NAME(scatter)(const sgd_level *P, const sgd_steps *S, int64_t row, int64_t i, REAL share, const int lanes,
                                  const REAL *slope)
 {
     const REAL *x = (const REAL *)P->values + P->indptr[row];
@@ -113,7 +126,7 @@ static inline void NAME(scatter)(const sgd_level *P, const sgd_steps *S, int64_t
     }
 }
 
-static inline void NAME(descend_lanes)(const sgd_level *P, const sgd_steps *S, const int lanes, REAL *work)
+INLINE void NAME(descend_lanes)(const sgd_level *P, const sgd_steps *S, const int lanes, REAL *work)
 {
     REAL *intercept = (REAL *)P->table + P->n_features * P->width, *slopes = work + lanes;
     const REAL *constant = P->offset ? (const REAL *)P->offset + P->n_features * lanes : NULL;
