@@ -1,9 +1,10 @@
 """What each base estimator means: which parameter is tuned, how it scales, and what is refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 from sklearn.utils.class_weight import compute_class_weight
 
 from sksid._sklearn import LogisticRegression, LogisticRegressionCV, SGDClassifier
@@ -21,21 +22,33 @@ class Target:
         Its value, where the search starts.
     fit_intercept : bool
     class_weight : dict, ``"balanced"`` or None
+    path : str
+        Where a Pipeline has the estimator, such as ``"logisticregression"`` or ``"pipeline__logisticregression"``; empty
+        where there is no Pipeline.
     """
 
     parameter: str
     value: float
     fit_intercept: bool
     class_weight: object
+    path: str = ""
+
+    @property
+    def full_name(self):
+        """The parameter's name for ``set_params`` of the whole estimator."""
+        return f"{self.path}__{self.parameter}" if self.path else self.parameter
 
     def log_penalty(self, n_train):
         """Log λ of the start, for so many training rows."""
         return -np.log(self.value) if self.parameter == "C" else np.log(self.value * n_train)
 
+    def scaled(self, log_penalty, n_train):
+        """A penalty as ``C`` or ``alpha``."""
+        return float(np.exp(-log_penalty) if self.parameter == "C" else np.exp(log_penalty) / n_train)
+
     def parameters(self, log_penalties, n_train):
-        """What to set on the estimator for these penalties: their geometric mean, in its own scaling."""
-        mean = float(np.mean(log_penalties))
-        return {self.parameter: float(np.exp(-mean) if self.parameter == "C" else np.exp(mean) / n_train)}
+        """What to set on the whole estimator for these penalties: their geometric mean, without those that are none."""
+        return {self.full_name: self.scaled(np.mean(log_penalties[np.isfinite(log_penalties)]), n_train)}
 
     def split_scales(self, n_trains):
         """What multiplies the weights of each split, so that one λ means the same parameter in all: (n_splits,).
@@ -57,23 +70,33 @@ class Target:
         return compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=sample_weight)
 
 
+def final_step(estimator):
+    """Where a Pipeline, nested or not, has its last step, and that step; ``""`` and the estimator itself without one."""
+    path = []
+    while isinstance(estimator, Pipeline):
+        name, estimator = estimator.steps[-1]
+        path.append(name)
+    return "__".join(path), estimator
+
+
 def read(estimator):
-    """The Target that an unfitted estimator stands for.
+    """The Target that an unfitted estimator, or a Pipeline that ends in one, stands for.
 
     Raises
     ------
     TypeError
-        If it is not LogisticRegression or SGDClassifier.
+        If that is not LogisticRegression or SGDClassifier.
     ValueError
         If one of its parameters cannot be honoured; the message names it and the remedy.
     """
-    if isinstance(estimator, LogisticRegression) and not isinstance(estimator, LogisticRegressionCV):
-        return _read_logistic_regression(estimator)
-    if isinstance(estimator, SGDClassifier):
-        return _read_sgd_classifier(estimator)
+    path, final = final_step(estimator)
+    if isinstance(final, LogisticRegression) and not isinstance(final, LogisticRegressionCV):
+        return replace(_read_logistic_regression(final), path=path)
+    if isinstance(final, SGDClassifier):
+        return replace(_read_sgd_classifier(final), path=path)
     raise TypeError(
-        f"estimator={estimator!r} has no penalty that HypergradientSearchCV can tune. Use LogisticRegression() or "
-        "SGDClassifier(loss='log_loss', penalty='l2')."
+        f"estimator={final!r} has no penalty that HypergradientSearchCV can tune. Use LogisticRegression() or "
+        "SGDClassifier(loss='log_loss', penalty='l2'), or a Pipeline that ends in one."
     )
 
 

@@ -3,19 +3,21 @@
 import numbers
 import time
 import warnings
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import scipy.sparse as sp
-from sklearn.base import _fit_context, clone
+from sklearn import get_config
+from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, check_cv
-from sklearn.utils import check_random_state, indexable
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import check_random_state, get_tags, indexable
+from threadpoolctl import threadpool_limits
 
 from sksid import _estimators, solvers
-from sksid._report import SplitScorer, result_rows
+from sksid._data import prepare
+from sksid._report import SplitScorer, block_params, result_rows, warn_at_edge, warn_if_astray
 from sksid._sklearn import (
     BaseSearchCV,
     HasMethods,
@@ -24,67 +26,17 @@ from sksid._sklearn import (
     SGDClassifier,
     StrOptions,
     check_method_params,
-    check_sample_weight,
-    validate_data,
 )
-from sksid.descent import FEW, Bilevel, Descent, climb, ladder
-from sksid.problem import make_problem
-from sksid.sid import check_splits, solve
-from sksid.structures import Structure, make_structure, moments
+from sksid._tasks import SearchTasks, fitted_at
+from sksid._warm_start import last_log_penalties
+from sksid.descent import Bilevel, Descent, ladder
+from sksid.sid import solve
+from sksid.structures import Structure
 
 LOG_LOSS = (None, "neg_log_loss")
 FINAL_TOL = 1e-4  # relative accuracy of the reported score
 REFIT_TOL = 5e-6  # of the refitted probabilities
 MAX_EPOCHS = 400
-ASTRAY = 0.01  # relative change of the criterion for each unit of log λ at which a search by "sgd" has not found the optimum
-
-
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """What is searched on, checked: labels count from 0, splits and monitor are index arrays."""
-
-    X: object
-    labels: np.ndarray
-    classes: np.ndarray
-    feature_names: np.ndarray | None
-    fit_intercept: bool
-    sample_weight: np.ndarray | None
-    splits: list
-    train_scale: np.ndarray
-    monitor: np.ndarray
-
-    @property
-    def n_train(self):
-        """The mean number of training rows."""
-        return float(np.mean([train.size for train, _ in self.splits]))
-
-    @property
-    def search_dtype(self):
-        """float32, which is twice as fast, where there is enough data for that to matter."""
-        entries = self.X.nnz if sp.issparse(self.X) else self.X.size
-        return np.float32 if entries * len(self.splits) > 1e6 else np.float64
-
-    def problem(self, splits=None, train_scale=None, **settings):
-        """The rows laid out for the solvers: of these splits, or of the search's own."""
-        if splits is None:
-            splits, train_scale = self.splits, self.train_scale
-        return make_problem(
-            self.X,
-            self.labels,
-            splits,
-            n_classes=self.classes.size,
-            sample_weight=self.sample_weight,
-            train_scale=train_scale,
-            fit_intercept=self.fit_intercept,
-            **settings,
-        )
-
-    def monitor_problem(self):
-        """The monitor's rows, as validation rows of every split; None where there is no monitor."""
-        if not self.monitor.size:
-            return None
-        nothing = np.empty(0, dtype=np.intp)
-        return self.problem([(nothing, self.monitor)] * len(self.splits))
 
 
 class HypergradientSearchCV(BaseSearchCV):
@@ -99,13 +51,21 @@ class HypergradientSearchCV(BaseSearchCV):
 
     Parameters
     ----------
-    estimator : LogisticRegression or SGDClassifier
+    estimator : LogisticRegression or SGDClassifier, or a Pipeline that ends in one
         With an L2 penalty; ``SGDClassifier`` with ``loss="log_loss"`` and two classes. Its ``C`` or ``alpha`` is where the
-        search starts. ``fit_intercept`` and ``class_weight`` are honoured.
-    structure : {"shared", "moments", "per_feature"}, array-like or Structure, default="per_feature"
-        What has a penalty of its own. An array of shape (n_features,) labels the groups; a matrix A of shape (n_features,
-        n_params) gives log λ = A θ above the tuned shared level. ``"moments"`` makes A of the features' log second moments:
-        three hyperparameters.
+        search starts. ``fit_intercept`` and ``class_weight`` are honoured. Preprocessing is fitted once for each split, on its
+        training rows only, and on all rows for the refit; where no step needs fitting, once for all.
+    structure : {"shared", "moments", "blocks", "per_feature"}, dict, array-like or Structure, default="per_feature"
+        What has a penalty of its own, among the features that reach the final step. ``"blocks"``: each transformer of a
+        ColumnTransformer or FeatureUnion. A dict ``{name: columns}``: each block of columns, given by names (of features, or
+        of transformers), positions, a slice or a mask; columns that it leaves out are the block "rest". An array of shape
+        (n_features,) labels the groups; a matrix A of shape (n_features, n_params) gives log λ = A θ above the tuned shared
+        level. ``"moments"`` makes A of the features' log second moments: three hyperparameters. In a Pipeline, a feature has
+        the same penalty in all splits: that of its name, or of its position where there are no names. A feature that no
+        split has seen keeps the penalty of the rung below, the shared one where there is no other.
+    unpenalized : str, slice or array-like, default=None
+        Features without a penalty, like the intercept: names (of features, or of transformers), positions, a slice or a mask
+        of the features that reach the final step. Not with ``solver="sgd"``.
     solver : {"auto", "dual", "aid", "sgd"}, default="auto"
         ``"dual"``: stochastic dual coordinate ascent. ``"aid"``: deterministic Newton steps and conjugate gradient. ``"sgd"``:
         the stochastic iterations of [1]_, for comparison: seldom the fastest. Their noise keeps them from the accuracy of a
@@ -117,7 +77,8 @@ class HypergradientSearchCV(BaseSearchCV):
     cv : int, cross-validation generator or iterable, default=None
         As in GridSearchCV.
     refit : bool, str or callable, default=True
-        As in GridSearchCV. The refit is on all rows, the monitor's among them.
+        As in GridSearchCV. The refit is on all rows, the monitor's among them. A callable, such as
+        :func:`sksid.one_standard_error`, takes ``cv_results_`` and gives the index of a step.
     max_iter : int, default=100
         Outer steps at most, on each rung from the shared penalty to ``structure``.
     tol : float, default=1e-4
@@ -129,8 +90,13 @@ class HypergradientSearchCV(BaseSearchCV):
         The share of rows in that monitor, stratified, or by group where ``groups`` are given.
     n_iter_no_change : int, default=10
         Steps without a better monitor loss after which a search of many penalties ends.
+    warm_start : bool, default=False
+        Whether ``fit`` starts from the penalties of the last one, where X has as many features; the estimator's ``C`` then
+        has no effect. The shared penalty is tuned again and stays a candidate. The solvers start afresh.
     n_jobs : int, default=None
-        Threads for scoring, where ``scoring`` is not the log loss. The result is the same for any number.
+        Splits that are preprocessed at the same time, in processes; that are descended on at the same time, in threads, where
+        they have preprocessing of their own; and that are scored at the same time, where ``scoring`` is not the log loss. The
+        result is the same for any number, bit for bit.
     random_state : int, RandomState instance or None, default=None
         Of the order of visits and the choice of the monitor.
     verbose : int, default=0
@@ -139,19 +105,23 @@ class HypergradientSearchCV(BaseSearchCV):
     Attributes
     ----------
     best_estimator_ : estimator
-        A plain fitted scikit-learn estimator in the original feature space; it needs no sksid to predict.
+        A plain fitted scikit-learn estimator, or Pipeline, in the original feature space; it needs no sksid to predict.
     best_params_ : dict
-        ``C`` or ``alpha``: the geometric mean where there are many penalties.
+        ``C`` or ``alpha`` under its full name, such as ``logisticregression__C``: the geometric mean where there are many
+        penalties.
     best_score_ : float
         Mean score of the chosen step: on the validation rows; on the monitor's rows, of all splits' models, where there is a
-        monitor and ``scoring`` is the log loss.
+        monitor and ``scoring`` is the log loss. As in GridSearchCV, not there where ``refit`` is a callable.
     best_index_ : int
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
-        A row for each outer step, with GridSearchCV's keys; ``mean_monitor_score`` where there is a monitor. Steps are solved
-        to the accuracy of their step; the chosen one to convergence.
+        A row for each outer step, with GridSearchCV's keys; ``mean_monitor_score`` and ``std_monitor_score``, minus the log
+        loss of the splits' models on the monitor's rows, where there is a monitor. Steps are solved to the accuracy of their
+        step; the chosen one to convergence. With blocks there is a column for each one's parameter, such as ``C_text``.
     penalties_ : ndarray of shape (n_features,)
-        λ_j of the refit, 1/C_j in scikit-learn's scaling.
+        λ_j of the refit, 1/C_j in scikit-learn's scaling, of the features that reach the final step; 0 where there is none.
+    block_params_ : dict
+        ``C`` or ``alpha`` of each block or group, by name, where ``structure`` makes any.
     theta_ : ndarray of shape (n_params,)
         The hyperparameters.
     structure_ : Structure
@@ -195,15 +165,21 @@ class HypergradientSearchCV(BaseSearchCV):
     _parameter_constraints: dict = {
         **{name: BaseSearchCV._parameter_constraints[name] for name in ("scoring", "n_jobs", "refit", "cv", "verbose")},
         "estimator": [HasMethods(["fit"])],
-        "structure": [str, "array-like", "sparse matrix", Structure],
+        "structure": [str, "array-like", "sparse matrix", dict, Structure],
+        "unpenalized": [None, str, slice, "array-like"],
         "solver": [StrOptions({"auto", *solvers.NAMES})],
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "tol": [Interval(numbers.Real, 0, None, closed="neither")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
         "random_state": ["random_state"],
     }
+
+    # where the HTML diagram's question mark leads
+    _doc_link_module = "sksid"
+    _doc_link_template = "https://sksid.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
 
     # what the inherited methods ask of a search
     error_score = "raise"
@@ -214,6 +190,7 @@ class HypergradientSearchCV(BaseSearchCV):
         estimator,
         *,
         structure="per_feature",
+        unpenalized=None,
         solver="auto",
         scoring=None,
         cv=None,
@@ -223,12 +200,14 @@ class HypergradientSearchCV(BaseSearchCV):
         early_stopping="auto",
         validation_fraction=0.15,
         n_iter_no_change=10,
+        warm_start=False,
         n_jobs=None,
         random_state=None,
         verbose=0,
     ):
         self.estimator = estimator
         self.structure = structure
+        self.unpenalized = unpenalized
         self.solver = solver
         self.scoring = scoring
         self.cv = cv
@@ -238,35 +217,43 @@ class HypergradientSearchCV(BaseSearchCV):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
     def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
+        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.input_tags, tags.target_tags = deepcopy(inner.input_tags), deepcopy(inner.target_tags)
         tags.array_api_support = False
-        if isinstance(self.estimator, SGDClassifier):
+        if isinstance(self._final, SGDClassifier):
             tags.classifier_tags.multi_class = False
         return tags
 
     def _get_scorers(self):
         if self.scoring is None:
-            return check_scoring(self.estimator, "neg_log_loss"), "score"
+            scorer = check_scoring(self.estimator, "neg_log_loss")
+            if get_config()["enable_metadata_routing"]:  # then the scorer asks for the weights that the final step asks for
+                requests = self._final.get_metadata_routing().fit.requests
+                scorer.set_score_request(sample_weight=requests.get("sample_weight"))
+            return scorer, "score"
         return super()._get_scorers()
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @threadpool_limits.wrap(limits=1, user_api="blas")
     def fit(self, X, y=None, **params):
         """Search, and refit with the penalties found.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Finite features; floats of either precision are kept.
+            Finite features; floats of either precision are kept. Whatever its first step takes, for a Pipeline.
         y : array-like of shape (n_samples,)
             Class labels.
         **params : dict
             ``sample_weight`` of shape (n_samples,), for both levels, the refit and the scorer, and ``groups`` of shape
-            (n_samples,), for the splitter and the monitor; with metadata routing, whatever is requested.
+            (n_samples,), for the splitter and the monitor; with metadata routing, whatever is requested. Weights are given to
+            a Pipeline as GridSearchCV's are, ``logisticregression__sample_weight``.
 
         Returns
         -------
@@ -278,123 +265,81 @@ class HypergradientSearchCV(BaseSearchCV):
             Where the estimator has no such penalty, or data, splits or parameters do not fit; before any work is done.
         """
         target = _estimators.read(self.estimator)
-        scorers, refit_metric = self._get_scorers()
+        scorers, _ = self._get_scorers()
         X, y = indexable(X, y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
-        data, structure = self._prepare(X, y, target, routed)
+        tasks = SearchTasks(self, X, y, params)
+        data = prepare(self, X, y, target, routed)
+        self.n_splits_ = len(data.splits)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
 
         problem = data.problem(dtype=data.search_dtype, seed=seed)
         score = None
         if self.scoring not in LOG_LOSS:
-            score = SplitScorer(
-                self.estimator, scorers, X, y, data.splits, data.classes, data.feature_names, routed.scorer.score, self.n_jobs
+            score = SplitScorer(self._final, scorers, X, y, data, routed.scorer.score, self.n_jobs)
+        bilevel = Bilevel(problem, self._make_solver(self.solver, problem, data), data.monitor_problem(), score)
+        last = last_log_penalties(self, target, data)
+        rungs = data.rungs if last is None else ladder(data.structure)
+
+        def snapshot(bilevel, climbed):
+            return fitted_at(
+                self,
+                lambda probe: probe._report(climbed, target, data, scorers),
+                lambda probe: probe._refit(bilevel, climbed, target, data),
             )
-        bilevel = Bilevel(problem, self._choose_solver(problem), data.monitor_problem(), score)
-        climbed = self._climb(bilevel, structure, data, target, seed)
+
+        with tasks.searching(len(rungs) * self.max_iter, snapshot) as outer_steps:
+            climbed = self._climb(bilevel, rungs, last, data, target, seed, outer_steps)
+            bilevel, climbed = self._without_noise(bilevel, climbed, data, seed)
+            bilevel, climbed = self._polish(bilevel, climbed, partial(self._tabulate, target=target, data=data))
+        self._report(climbed, target, data, scorers)
+        warn_at_edge(climbed.steps[climbed.best], self.structure_, target)
         if self.solver == "sgd":
-            exact = solvers.choose(problem)
-            bilevel = replace(bilevel, solver=exact)
-            climbed = replace(climbed, state=exact.init(problem, climbed.state.log_penalties, seed=seed))
-        bilevel, climbed = self._polish(bilevel, climbed)
-        if self.solver == "sgd":
-            self._warn_if_astray(climbed.steps[climbed.best])
-        self._report(climbed, target, data, scorers, refit_metric)
+            warn_if_astray(climbed.steps[climbed.best])
         if self.refit:
-            self._refit(bilevel, climbed, target, data)
+            with tasks.refitting():
+                self._refit(bilevel, climbed, target, data)
+        tasks.end()
         return self
 
-    # ---- validate and split ---------------------------------------------------------------------------------------------
+    @property
+    def _final(self):
+        return _estimators.final_step(self.estimator)[1]
 
-    def _prepare(self, X, y, target, routed):
-        """Everything that can be wrong is found here, before any work is done."""
-        checker = clone(self.estimator)
-        checked, y = validate_data(
-            checker, X, y, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], order="C"
-        )
-        check_classification_targets(y)
-        classes, labels = np.unique(y, return_inverse=True)
-        _estimators.check_classes(self.estimator, classes)
-        structure = make_structure(self.structure, checked)
-        sample_weight = self._fit_weights(routed, checked)
-        cv = check_cv(self.cv, y, classifier=True)
-        splits = [(np.asarray(train), np.asarray(val)) for train, val in cv.split(X, y, **routed.splitter.split)]
-        check_splits(splits, labels, classes, sample_weight)
-        monitor = np.empty(0, dtype=np.intp)
-        if structure.n_params > FEW if self.early_stopping == "auto" else self.early_stopping:
-            monitor = self._draw_monitor(checked, labels, routed.splitter.split.get("groups"))
-            splits = [(_without(train, monitor), _without(val, monitor)) for train, val in splits]
-            check_splits(splits, labels, classes, sample_weight)
-        self.n_splits_ = len(splits)
-        n_trains = np.array([train.size for train, _ in splits])
-        weights = [
-            target.class_weights(y[train], classes, None if sample_weight is None else sample_weight[train])
-            for train, _ in splits
-        ]
-        train_scale = np.transpose(weights) * target.split_scales(n_trains)
-        return _Data(
-            X=checked,
-            labels=labels,
-            classes=classes,
-            feature_names=getattr(checker, "feature_names_in_", None),
-            fit_intercept=target.fit_intercept,
-            sample_weight=sample_weight,
-            splits=splits,
-            train_scale=np.ascontiguousarray(train_scale),
-            monitor=monitor,
-        ), structure
-
-    @staticmethod
-    def _fit_weights(routed, X):
-        unknown = set(routed.estimator.fit) - {"sample_weight"}
-        if unknown:
-            raise TypeError(f"fit got parameters that the search cannot pass on: {sorted(unknown)}. Give sample_weight only.")
-        sample_weight = routed.estimator.fit.get("sample_weight")
-        if sample_weight is None:
-            return None
-        return check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-
-    def _draw_monitor(self, X, labels, groups):
-        draw = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
-        splitter = draw(n_splits=1, test_size=self.validation_fraction, random_state=self.random_state)
-        try:
-            _, monitor = next(splitter.split(X, labels, groups))
-        except ValueError as error:
-            raise ValueError(
-                f"early_stopping: no monitor of validation_fraction={self.validation_fraction} can be drawn: {error} Set "
-                "another validation_fraction, or early_stopping=False, or structure='shared'."
-            ) from error
-        return np.sort(monitor)
-
-    def _choose_solver(self, problem):
-        if self.solver == "auto":
-            return solvers.choose(problem)
-        return solvers.NAMES[self.solver]()
+    def _make_solver(self, name, problem, data):
+        solver = solvers.choose(problem) if name == "auto" else solvers.NAMES[name]()
+        return solver if data.split_views is None else solvers.Together(solver, self.n_jobs)
 
     # ---- descend --------------------------------------------------------------------------------------------------------
 
-    def _climb(self, bilevel, structure, data, target, seed):
+    def _climb(self, bilevel, rungs, last, data, target, seed, outer_steps):
         descent = Descent(max_iter=self.max_iter, tol=self.tol, n_iter_no_change=self.n_iter_no_change)
-        start = np.full(data.X.shape[1], target.log_penalty(data.n_train))
-        between = [moments(data.X)] if structure.name == "per_feature" and data.monitor.size else []
+        start = data.start(target.log_penalty(data.n_train)) if last is None else last
         state = bilevel.solver.init(bilevel.problem, start, seed=seed)
-        return climb(bilevel, state, ladder(structure, between), descent, self._tell)
+        return outer_steps.climb(bilevel, state, rungs, descent, self._tell, top=last)
 
     def _tell(self, step):
         if self.verbose:
             print(
                 f"[HypergradientSearchCV] {step.structure}: loss {step.value:.6f}"
                 + ("" if step.monitor is None else f", monitor {np.mean(step.monitor):.6f}")
-                + f", geometric mean of the penalties {np.exp(step.log_penalties.mean()):.4g}"
+                + f", geometric mean of the penalties {np.exp(step.log_penalties[np.isfinite(step.log_penalties)].mean()):.4g}"
                 + f" ({step.n_epochs:.1f} epochs, {step.seconds:.2f} s)"
             )
-        return False
 
-    def _polish(self, bilevel, climbed):
+    def _without_noise(self, bilevel, climbed, data, seed):
+        """After a climb by ``"sgd"``, whose noise keeps it from a score's accuracy: the solver of ``"auto"``, at its start."""
+        if self.solver != "sgd":
+            return bilevel, climbed
+        solver = self._make_solver("auto", bilevel.problem, data)
+        state = solver.init(bilevel.problem, climbed.state.log_penalties, seed=seed)
+        return replace(bilevel, solver=solver), replace(climbed, state=state)
+
+    def _polish(self, bilevel, climbed, tabulate):
         """Solve the chosen step to convergence; where that makes another one look better, that one too."""
         state, steps, polished = climbed.state, list(climbed.steps), []
-        while (best := self._choose(climbed, steps, polished)) not in polished:
+        while (best := self._choose(climbed, steps, polished, tabulate)) not in polished:
             since = time.perf_counter(), state.n_epochs
             step, structure = steps[best], climbed.structures[best]
             precise = bilevel.solver.reported(bilevel.problem, step.log_penalties)
@@ -422,98 +367,91 @@ class HypergradientSearchCV(BaseSearchCV):
             polished.append(best)
         return bilevel, replace(climbed, state=state, steps=steps, best=best)
 
-    @staticmethod
-    def _warn_if_astray(step):
-        """Say so if the chosen step, now that it is solved exactly, is not where few hyperparameters have their optimum."""
-        slope = np.max(np.abs(step.gradient)) / step.value
-        if step.theta.size <= FEW and step.monitor is None and step.scores is None and slope > ASTRAY:
-            warnings.warn(
-                f"solver='sgd' was not accurate enough to find the optimum: where it ended, the criterion still changes by "
-                f"{slope:.0%} for each unit of a log penalty. Set solver='auto', or max_iter higher.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-
-    def _choose(self, climbed, steps, polished):
+    def _choose(self, climbed, steps, polished, tabulate):
         """The best step: by the monitor, where there is one; by the scorer, where there is one; else by the loss.
 
         Of losses that differ by less than the steps' own accuracy, the latest counts, whose hypergradient is converged.
+        A callable ``refit`` has the last word, once the best step so found is polished.
         """
+        if callable(self.refit) and polished:
+            return self._select_best_index(self.refit, None, tabulate(steps))
         if steps[0].monitor is not None:
             return climbed.best
-        if steps[0].scores is not None:
-            return self._choose_by_score(steps)
+        if steps[0].scores is not None and (name := self._score_name(steps[0].scores[0])):
+            return int(tabulate(steps)[f"rank_test_{name}"].argmin())
         candidates = range(len(steps)) if len(polished) < 3 else polished
         least = min(steps[i].value for i in candidates)
         return max(i for i in candidates if steps[i].value <= least * (1 + 3 * self.tol))
 
-    def _choose_by_score(self, steps):
-        refit = "score" if not isinstance(steps[0].scores[0], dict) else self.refit
-        if not isinstance(refit, str):
-            return len(steps) - 1
-        means = [np.mean([score if refit == "score" else score[refit] for score in step.scores]) for step in steps]
-        return int(np.argmax(means))
+    def _score_name(self, score):
+        """The score that decides, as ``cv_results_`` names it; None where several were asked for and none was named."""
+        if not isinstance(score, dict):
+            return "score"
+        return self.refit if isinstance(self.refit, str) else None
 
     # ---- report and refit -----------------------------------------------------------------------------------------------
 
-    def _report(self, climbed, target, data, scorers, refit_metric):
-        params, outcomes, more = result_rows(climbed.steps, target, data.n_train)
-        results = self._format_results(params, self.n_splits_, outcomes, more)
+    def _tabulate(self, steps, target, data):
+        params, outcomes, more = result_rows(steps, target, data)
+        if callable(self.scoring) and isinstance(outcomes[0]["test_scores"], dict):
+            self._check_refit_for_multimetric(outcomes[0]["test_scores"])
+        return self._format_results(params, self.n_splits_, outcomes, more)
+
+    def _report(self, climbed, target, data, scorers):
+        results = self._tabulate(climbed.steps, target, data)
         step = climbed.steps[climbed.best]
-        self.multimetric_ = isinstance(outcomes[0]["test_scores"], dict)
+        self.multimetric_ = step.scores is not None and isinstance(step.scores[0], dict)
         self.scorer_ = scorers._scorers if isinstance(scorers, MultimetricScorer) else scorers
         self.cv_results_ = results
         self.best_index_ = climbed.best
         self.best_params_ = results["params"][climbed.best]
-        self.best_score_ = float(
-            -np.mean(step.monitor)
-            if step.monitor is not None and self.scoring in LOG_LOSS
-            else results[f"mean_test_{refit_metric}"][climbed.best]
-        )
+        name = self._score_name(step.scores[0] if step.scores else None)
+        if name and not callable(self.refit):
+            monitored = step.monitor is not None and self.scoring in LOG_LOSS
+            self.best_score_ = float(-np.mean(step.monitor) if monitored else results[f"mean_test_{name}"][climbed.best])
         self.structure_ = climbed.structures[climbed.best]
         self.theta_ = step.theta
         self.hypergradient_ = step.gradient
         self.n_iter_ = len(climbed.steps)
-        self.penalties_ = np.exp(step.log_penalties) * target.refit_scale(data.labels.size, data.n_train)
+        self.penalties_ = np.exp(step.log_penalties[: data.n_own]) * target.refit_scale(data.labels.size, data.n_train)
+        if data.structure.labels:
+            self.block_params_ = block_params(data.structure, step.log_penalties, target, data.n_train)
 
     def _refit(self, bilevel, climbed, target, data):
         begin = time.perf_counter()
-        everything = np.arange(data.labels.size)
-        y = data.classes[data.labels]
-        scale = target.class_weights(y, data.classes, data.sample_weight)[:, None]
-        problem = data.problem([(everything, everything[:0])], scale, dtype=np.float64)
+        problem = data.refit_problem(target)
+        X = data.view.X
+        with np.errstate(divide="ignore"):
+            log_penalties = np.log(self.penalties_)  # −∞ where there is none
         coef, intercept, n_epochs, converged = bilevel.solver.refit(
             problem,
             bilevel.problem,
             climbed.state,
-            np.log(self.penalties_),
+            log_penalties,
             tol=REFIT_TOL,
             max_epochs=MAX_EPOCHS,
         )
         if not converged:
             _warn_not_converged("The refit")
-        self.best_estimator_ = _estimators.build(
-            self.estimator,
-            self.best_params_,
-            coef.astype(data.X.dtype),
-            intercept.astype(data.X.dtype),
+        model = _estimators.build(
+            self._final,
+            {target.parameter: self.best_params_[target.full_name]},
+            coef.astype(X.dtype),
+            intercept.astype(X.dtype),
             data.classes,
             max(1, round(n_epochs)),
             data.labels.size,
-            data.feature_names,
+            data.view.seen_names,
         )
-        if data.feature_names is not None:
-            self.feature_names_in_ = data.feature_names
+        self.best_estimator_ = data.view.with_model(model)
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
         self.refit_time_ = time.perf_counter() - begin
-
-
-def _without(rows, monitor):
-    return rows[~np.isin(rows, monitor)] if monitor.size else rows
 
 
 def _warn_not_converged(what):
     warnings.warn(
         f"{what} has not converged in {MAX_EPOCHS} epochs. Scale the features, or start from a stronger penalty.",
         ConvergenceWarning,
-        stacklevel=5,
+        stacklevel=6,
     )

@@ -15,6 +15,7 @@ from sksid.structures import shared
 
 LOG_PENALTY_RANGE = (-18.0, 18.0)
 FEW = 5  # up to so many hyperparameters converged hypergradients and a quasi-Newton model are worth their price
+FEW_BLOCKS = 30  # where each of them is the penalty of a whole block of features, of so many (examples/benchmarks/blocks.py)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Bilevel:
     monitor : Problem, or None
         The rows kept out of every split.
     score : callable, or None
-        ``score(coef, intercept) -> list of n_splits scores``, called at every step; ``None`` where losses are enough.
+        ``score(coef, intercept) -> list of n_splits scores``, called at every step with what the solver's ``coefficients``
+        returns; ``None`` where losses are enough.
     """
 
     problem: object
@@ -113,46 +115,50 @@ class Secant:
     longest: float = 2.5
 
     def init(self, n_params):
-        """No point yet: (left end, right end, last point, last step), each point a pair (θ, F′)."""
-        return None, None, None, None
+        """No point yet: (left end, right end, last point, last step, slope of F′), each point a pair (θ, F′)."""
+        return None, None, None, None, 0.0
 
     @staticmethod
     def slack(memory):
         """How much less accurate a gradient may be: on the way to a bracket little more than its sign is needed."""
         return 1.0 if memory[0] is not None and memory[1] is not None else 3.0
 
+    @staticmethod
+    def may_end(memory):
+        """Whether a small step means an optimum: not on a plateau, from where |F′| has grown or is not known to fall."""
+        left, right, *_, slope = memory
+        return (left is not None and right is not None) or slope > 0
+
     def update(self, memory, theta, gradient, value, reach):
         """The next step, given F′ at θ; neither F nor ``reach`` is asked for."""
-        left, right, last, last_step = memory
+        left, right, last, last_step, _ = memory
         here = (float(theta[0]), float(gradient[0]))
         if here[1] < 0:
             left = here
         else:
             right = here
+        moved = last is not None and here[0] != last[0]
+        slope = (here[1] - last[1]) / (here[0] - last[0]) if moved else 0.0
         if left is not None and right is not None:
-            step = self._inside(left, right, here, last)
+            step = self._inside(left, right, here, slope)
         else:
-            step = self._outwards(here, last, last_step)
-        return np.array([step]), (left, right, here, step)
+            step = self._outwards(here, slope, last_step)
+        return np.array([step]), (left, right, here, step, slope)
 
-    def _outwards(self, here, last, last_step):
+    def _outwards(self, here, slope, last_step):
         direction = -np.sign(here[1])
         reach = self.first if last_step is None else min(self.longest, 2.0 * abs(last_step))
-        if last is not None and here[0] != last[0]:
-            slope = (here[1] - last[1]) / (here[0] - last[0])
-            if slope > 0:
-                reach = min(reach, 1.5 * abs(here[1]) / slope)
+        if slope > 0:
+            reach = min(reach, 1.5 * abs(here[1]) / slope)
         return direction * reach
 
     @staticmethod
-    def _inside(left, right, here, last):
+    def _inside(left, right, here, slope):
         width = right[0] - left[0]
         target = left[0] - left[1] * width / (right[1] - left[1])
-        if last is not None and here[0] != last[0]:
-            slope = (here[1] - last[1]) / (here[0] - last[0])
-            newton = here[0] - here[1] / slope if slope > 0 else np.inf
-            if left[0] < newton < right[0]:
-                target = newton
+        newton = here[0] - here[1] / slope if slope > 0 else np.inf
+        if left[0] < newton < right[0]:
+            target = newton
         margin = 0.05 * width
         return float(np.clip(target, left[0] + margin, right[0] - margin)) - here[0]
 
@@ -185,6 +191,11 @@ class QuasiNewton:
     def slack(memory):
         """How much less accurate a gradient may be: the model needs them all."""
         return 1.0
+
+    @staticmethod
+    def may_end(memory):
+        """Whether a small step means an optimum."""
+        return True
 
     def update(self, memory, theta, gradient, value, reach):
         """The next step from θ, given the gradient and F there; ``reach(step)`` is its largest change of a log λ_j."""
@@ -243,6 +254,16 @@ class Momentum:
         return step, (m, v, count)
 
 
+def has_few(structure):
+    """Whether it has few enough hyperparameters for a quasi-Newton model."""
+    return structure.n_params <= (FEW_BLOCKS if structure.labels else FEW)
+
+
+def within_range(log_penalties):
+    """Log penalties, clipped; −∞, which is no penalty, stays."""
+    return np.where(np.isneginf(log_penalties), -np.inf, np.clip(log_penalties, *LOG_PENALTY_RANGE))
+
+
 # ---- the descent on one structure -------------------------------------------------------------------------------------
 
 
@@ -290,12 +311,12 @@ class Descent:
     max_epochs: int = 100
 
     def run(self, bilevel, state, structure, log_penalties, on_step, roughly=False):
-        """Descend from ``log_penalties``; ``on_step(Step) -> bool`` is told of every step and may stop it.
+        """Descend from ``log_penalties``; ``on_step(Step, state) -> bool`` is told of every step and may stop it.
 
         ``roughly`` takes few hyperparameters like many: half an epoch a step, up to the monitor's word.
         Returns the state, where it stands now, and the steps.
         """
-        run = self._run_few if structure.n_params <= FEW and not roughly else self._run_many
+        run = self._run_few if has_few(structure) and not roughly else self._run_many
         return run(bilevel, state, structure, log_penalties, on_step)
 
     def _run_few(self, bilevel, state, structure, log_penalties, on_step):
@@ -308,21 +329,21 @@ class Descent:
 
         while True:
             since = time.perf_counter(), state.n_epochs
-            here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
+            here = within_range(offset + structure.change(theta))
             state = bilevel.solver.rescale(bilevel.problem, state, here)
             slack = optimiser.slack(memory) if bilevel.problem.n_rows >= MANY_ROWS else 1.0
             state, estimate = self.solve(bilevel, state, structure, slack * self.inner_tol)
             gradient = structure.pull_back(estimate.log_gradient)
             step, updated = optimiser.update(memory, theta, gradient, estimate.value, reach)
-            if self._is_done(step, gradient, estimate.value):
+            if optimiser.may_end(updated) and self._is_done(step, gradient, estimate.value):
                 # the state may lag behind, and then read a gradient of zero: look again, more closely
                 state, estimate = self.solve(bilevel, state, structure, 0.2 * self.inner_tol, value_rtol=self.tol, warm=True)
                 gradient = structure.pull_back(estimate.log_gradient)
                 step, updated = optimiser.update(memory, theta, gradient, estimate.value, reach)
             memory = updated
             steps.append(bilevel.record(structure, theta, here, state, estimate.losses, gradient, since))
-            done = self._is_done(step, gradient, estimate.value) or len(steps) >= self.max_iter
-            if on_step(steps[-1]) or done or patience.is_lost(steps):
+            done = optimiser.may_end(memory) and self._is_done(step, gradient, estimate.value)
+            if on_step(steps[-1], state) or done or len(steps) >= self.max_iter or patience.is_lost(steps):
                 return state, steps
             limited = self._limit(structure, step, here, self.max_change)
             if not np.any(limited):
@@ -353,13 +374,13 @@ class Descent:
         theta, offset = structure.start(log_penalties)
         while True:
             since = time.perf_counter(), state.n_epochs
-            here = np.clip(offset + structure.change(theta), *LOG_PENALTY_RANGE)
+            here = within_range(offset + structure.change(theta))
             state = bilevel.solver.rescale(bilevel.problem, state, here)
             state = bilevel.solver.advance(bilevel.problem, state, 0.5)
             gradient = structure.pull_back(bilevel.solver.log_gradient(bilevel.problem, state))
             losses = bilevel.solver.losses(bilevel.problem, state)
             steps.append(bilevel.record(structure, theta, here, state, losses, gradient, since))
-            if on_step(steps[-1]) or patience.is_lost(steps) or len(steps) >= self.max_iter:
+            if on_step(steps[-1], state) or patience.is_lost(steps) or len(steps) >= self.max_iter:
                 return state, steps
             step, memory = optimiser.update(memory, theta, gradient, None, None)
             theta = theta + self._limit(structure, step, here, 0.2 * self.max_change)
@@ -369,6 +390,8 @@ class Descent:
         """The step, shortened so that no log λ_j moves further than ``max_change``, nor all of them out of range."""
         change = structure.change(step)
         longest = np.max(np.abs(change), initial=0.0)
+        penalized = np.isfinite(here)
+        here, change = here[penalized], change[penalized]
         outward = np.all((here + change < LOG_PENALTY_RANGE[0]) & (here <= LOG_PENALTY_RANGE[0])) or np.all(
             (here + change > LOG_PENALTY_RANGE[1]) & (here >= LOG_PENALTY_RANGE[1])
         )
@@ -402,8 +425,10 @@ class Climb:
     best: int
 
 
-def climb(bilevel, state, rungs, descent, on_step):
+def climb(bilevel, state, rungs, descent, on_step, top=None):
     """Descend on each rung in turn, from the best step of the one below; keep a rung only if its criterion is better.
+
+    A rung with a ``shift`` begins where the first one began: one penalty for all may have led to where nothing is left to see.
 
     At the end of a rung its best step is solved once more, to convergence, and recorded as the rung's last step: what a
     lagging state has promised must hold.
@@ -417,20 +442,25 @@ def climb(bilevel, state, rungs, descent, on_step):
         From the coarsest to the one that was asked for.
     descent : Descent
     on_step : callable
-        Told of every Step; true stops the search.
+        Told of every Step, and of the solver's state that it was made of; true stops the search.
+    top : ndarray of shape (n_features,), default=None
+        Log penalties from which the last rung starts, where they are not those of the best step below it.
     """
-    steps, structures, best, stopped = [], [], None, False
+    steps, structures, best, stopped, origin = [], [], None, False, state.log_penalties.copy()
 
-    def told(step):
+    def told(step, state):
         nonlocal stopped
-        stopped = bool(on_step(step)) or stopped
+        stopped = bool(on_step(step, state)) or stopped
         return stopped
 
     for rung, structure in enumerate(rungs):
-        start = state.log_penalties if best is None else steps[best].log_penalties
-        state, own = descent.run(bilevel, state, structure, start, told, roughly=0 < rung < len(rungs) - 1)
+        roughly = 0 < rung < len(rungs) - 1 and not has_few(rungs[-1])
+        start = origin if best is None or structure.shift is not None else steps[best].log_penalties
+        if top is not None and rung == len(rungs) - 1:
+            start = top
+        state, own = descent.run(bilevel, state, structure, start, told, roughly)
         chosen = min(range(len(own)), key=lambda i: own[i].criterion)
-        if structure.n_params > FEW or 0 < rung < len(rungs) - 1:
+        if not has_few(structure) or roughly:
             state, confirmed = _confirm(bilevel, state, structure, own[chosen], descent)
             own.append(confirmed)
             chosen = len(own) - 1
@@ -453,6 +483,5 @@ def _confirm(bilevel, state, structure, step, descent):
 
 
 def ladder(structure, between=()):
-    """The rungs that lead to a structure: the shared penalty, those ``between`` if it has many parameters, itself."""
-    below = [] if structure.name == "shared" else [shared(structure.n_features)]
-    return [*below, *(between if structure.n_params > FEW else ()), structure]
+    """The rungs that lead to a structure: the shared penalty, those ``between``, itself."""
+    return [structure] if structure.name == "shared" else [shared(structure.n_features), *between, structure]

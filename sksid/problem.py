@@ -206,3 +206,59 @@ def _lay_out_entries(X, order, dtype):
     ahead = np.zeros(COLUMNS_AHEAD, dtype=np.int32)
     columns = np.concatenate([rows.indices.astype(np.int32, copy=False), ahead])
     return rows.data.astype(dtype, copy=False), columns, rows.indptr.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """Problems side by side, each with its own splits and features, under penalties that they share.
+
+    Where preprocessing is fitted on the training rows of a split, every split has features of its own: one part each.
+
+    Attributes
+    ----------
+    parts : tuple of Problem
+        Their splits, one part after the other, are the splits of the whole.
+    columns : tuple of ndarray of int, or None
+        For each part, where its features stand among all; None where its features are the first of all.
+    n_features : int
+        Of all parts together: the number of penalties.
+    """
+
+    parts: tuple
+    columns: tuple
+    n_features: int
+
+    @property
+    def n_rows(self):
+        """Of the largest part."""
+        return max(part.n_rows for part in self.parts)
+
+    @property
+    def n_splits(self):
+        return sum(part.n_splits for part in self.parts)
+
+    @property
+    def n_outputs(self):
+        return self.parts[0].n_outputs
+
+    @property
+    def dtype(self):
+        return self.parts[0].dtype
+
+    def astype(self, dtype):
+        """The same parts with their reals in another precision."""
+        return replace(self, parts=tuple(part.astype(dtype) for part in self.parts))
+
+    def gather(self, k, values):
+        """Values of all features, (n_features,), as those of part ``k``'s."""
+        columns = self.columns[k]
+        return values[: self.parts[k].n_features] if columns is None else values[columns]
+
+    def scatter(self, k, values, out):
+        """Add values of part ``k``'s features to those of all."""
+        columns = self.columns[k]
+        if columns is None:
+            out[: values.shape[0]] += values
+        else:
+            out[columns] += values  # no feature stands twice in a part
+        return out

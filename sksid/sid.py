@@ -195,7 +195,7 @@ def hypergradient(
     splits : iterable of (train, validation) index arrays
         What ``cv.split(X, y)`` yields.
     log_penalties : float or array-like of shape (n_features,)
-        log λ_j; a number stands for all features.
+        log λ_j; a number stands for all features, −∞ for no penalty (not with ``Sgd``).
     structure : {"shared", "moments", "per_feature"}, array-like or Structure, default=None
         What θ is, as in HypergradientSearchCV: group labels of shape (n_features,), or a matrix A of shape (n_features,
         n_params). None is one θ for each feature.
@@ -256,13 +256,13 @@ def hypergradient(
     classes, labels = np.unique(y, return_inverse=True)
     if classes.size < 2:
         raise ValueError("y has one class only. Give labels of two classes or more.")
-    splits = [(np.asarray(train), np.asarray(val)) for train, val in splits]
+    splits = as_indices(splits, labels.size)
     check_splits(splits, labels, classes, sample_weight)
     log_penalties = np.broadcast_to(np.asarray(log_penalties, dtype=np.float64), (X.shape[1],))
-    if not (np.abs(log_penalties) <= FARTHEST).all():
+    if not (np.isneginf(log_penalties) | (np.abs(log_penalties) <= FARTHEST)).all():
         raise ValueError(
-            f"log_penalties must be finite, between {-FARTHEST:g} and {FARTHEST:g}. Leave out a feature rather than give it an "
-            "infinite penalty."
+            f"log_penalties must be numbers between {-FARTHEST:g} and {FARTHEST:g}, or -inf for no penalty. Leave out "
+            "a feature that is to weigh nothing."
         )
     for name, value in (("tol", tol), ("max_epochs", max_epochs)):
         if not value > 0:
@@ -300,6 +300,11 @@ def hypergradient(
         converged=estimate.converged,
         n_epochs=estimate.n_epochs,
     )
+
+
+def as_indices(splits, n_rows):
+    """The splits as pairs of arrays of row numbers; masks and numbers from the end are taken, too."""
+    return [tuple(np.arange(n_rows)[np.asarray(rows)] for rows in split) for split in splits]
 
 
 def _solver_of(solver):

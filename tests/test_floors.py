@@ -25,7 +25,13 @@ FLOORS = {
     "sksid.descent": 5,
     "sksid._sklearn": 6,
     "sksid._estimators": 6,
+    "sksid._pipeline": 6,
+    "sksid._data": 6,
     "sksid._report": 6,
+    "sksid._selection": 6,
+    "sksid._tasks": 6,
+    "sksid._warm_start": 6,
+    "sksid.callbacks": 6,
     "sksid._search": 6,
     "sksid._display": 7,
     "sksid": 8,
@@ -100,6 +106,7 @@ def test_the_private_methods_of_the_search_are_still_there(name):
         "_format_results": ["self", "candidate_params", "n_splits", "out", "more_results"],
         "_select_best_index": ["refit", "refit_metric", "results"],
         "_check_refit_for_multimetric": ["self", "scores"],
+        "_init_callback_context": ["self", "task_name", "task_id", "max_subtasks", "sequential_subtasks"],
     }
     method = getattr(_sklearn.BaseSearchCV, name)
     assert list(inspect.signature(method).parameters) == arguments[name]

@@ -326,3 +326,12 @@ def test_the_descent_is_on_the_log_loss_whatever_the_score(cancer):
     by_loss, by_accuracy = search_for().fit(X, y), search_for(scoring="accuracy").fit(X, y)
     np.testing.assert_allclose(by_loss.cv_results_["param_C"], by_accuracy.cv_results_["param_C"], rtol=1e-10)
     assert relative_error(by_accuracy.best_score_, by_accuracy.cv_results_["mean_test_score"].max()) <= 5e-3
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e3])
+def test_the_start_does_not_matter_to_one_penalty(factor, cancer):
+    """Features so small, or so large, that the start's penalty is far out on the plateau of the loss."""
+    X, y = cancer
+    found = HypergradientSearchCV(LogisticRegression(), structure="shared", random_state=0).fit(X * factor, y)
+    assert found.best_score_ == pytest.approx(-0.07814, abs=2e-5)
+    assert np.log(found.best_params_["C"] * factor**2) == pytest.approx(np.log(0.63), abs=0.1)

@@ -1,6 +1,9 @@
 """HypergradientSearchCV as a scikit-learn estimator: its checks, what it takes in, what it leaves behind, what it refuses."""
 
+import importlib
+import inspect
 import pickle
+import pkgutil
 import subprocess
 import sys
 
@@ -8,13 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sksid import HypergradientSearchCV
+import sksid
+from sksid import HypergradientSearchCV, one_standard_error
 from sksid.structures import groups
 
 SGD = SGDClassifier(loss="log_loss", alpha=0.01)
@@ -25,17 +31,32 @@ def search_for(structure="shared", **settings):
     return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
 
 
-# The checks' data are small, often separable: there the dual solver may say that it ran out of epochs.
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks(
-    [
+# Of every public estimator, several configurations.
+CHECKED = {
+    HypergradientSearchCV: [
         search_for("shared", solver="dual"),
         search_for("shared", solver="aid", scoring="accuracy"),
         search_for("per_feature", max_iter=3),
+        search_for("moments", max_iter=5, warm_start=True, refit=one_standard_error),
         search_for("shared", estimator=SGD),
+        search_for("shared", estimator=make_pipeline(StandardScaler(), LogisticRegression())),
+        search_for("per_feature", estimator=make_pipeline(StandardScaler(), LogisticRegression()), max_iter=3),
         search_for("shared", solver="sgd", max_iter=2),
     ]
-)
+}
+
+
+def test_every_public_estimator_is_checked():
+    names = [module.name for module in pkgutil.iter_modules(sksid.__path__) if not module.name.startswith("_")]
+    modules = [sksid, *(importlib.import_module(f"sksid.{name}") for name in names)]
+    public = {value for module in modules for value in vars(module).values() if inspect.isclass(value)}
+    own = {value for value in public if issubclass(value, BaseEstimator) and value.__module__.startswith("sksid")}
+    assert own == set(CHECKED)
+
+
+# The checks' data are small, often separable: there the dual solver may say that it ran out of epochs.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks([estimator for configurations in CHECKED.values() for estimator in configurations])
 def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)
 
@@ -66,7 +87,12 @@ def test_results_have_the_keys_and_shapes_of_grid_search(cancer):
     search = search_for("per_feature", max_iter=8).fit(*cancer)
     grid = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3).fit(*cancer)
     assert set(grid.cv_results_) <= set(search.cv_results_)
-    assert set(search.cv_results_) - set(grid.cv_results_) == {"structure", "n_epochs", "mean_monitor_score"}
+    assert set(search.cv_results_) - set(grid.cv_results_) == {
+        "structure",
+        "n_epochs",
+        "mean_monitor_score",
+        "std_monitor_score",
+    }
     assert {len(column) for column in search.cv_results_.values()} == {search.n_iter_}
     table = pd.DataFrame(search.cv_results_)
     splits = table[[f"split{k}_test_score" for k in range(3)]]

@@ -4,8 +4,9 @@ from sksid.solvers._aid import Aid
 from sksid.solvers._base import NotFiniteError
 from sksid.solvers._dual import Dual
 from sksid.solvers._sgd import BATCH, Sgd, Steps
+from sksid.solvers._together import Together
 
-__all__ = ["BATCH", "NAMES", "Aid", "Dual", "NotFiniteError", "Sgd", "Steps", "choose"]
+__all__ = ["BATCH", "NAMES", "Aid", "Dual", "NotFiniteError", "Sgd", "Steps", "Together", "choose"]
 
 NAMES = {"dual": Dual, "aid": Aid, "sgd": Sgd}
 
@@ -17,8 +18,10 @@ def choose(problem):
     """The solver of ``solver="auto"``: direct where a Hessian is small and cheap to form, the dual solver elsewhere.
 
     Small dense problems with weak penalties are where stochastic solvers need hundreds of epochs and a factorisation none.
+    ``problem`` may be a Joint one.
     """
-    unknowns = (problem.n_features + 1) * problem.n_outputs
+    parts = getattr(problem, "parts", (problem,))
+    unknowns = max((part.n_features + 1) * part.n_outputs for part in parts)
     if unknowns <= DIRECT_UNKNOWNS and problem.n_rows * unknowns**2 <= DIRECT_FLOPS:
         return Aid()
     return Dual()

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from sksid.problem import TRAIN, VALIDATION
-from sksid.solvers._base import check_finite, is_count, is_positive, require
+from sksid.solvers._base import check_finite, is_count, is_positive, place_features, require
 
 MAX_HALVINGS = 40
 DENSE_FROM = 0.1  # share of non-zeros from which BLAS on all entries beats sparse products
@@ -166,9 +166,11 @@ class Aid:
         """The problem itself: nothing here is in float32."""
         return problem
 
-    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """One fit on all rows, without an adjoint, from the splits' mean W."""
-        return self.refit_from(problem, state.coef.mean(axis=0), log_penalties, tol)
+        coef, intercept = self.coefficients(split_problem, state)
+        start = place_features(coef.mean(axis=0), columns, problem.n_features)
+        return self.refit_from(problem, np.vstack([start.T, intercept.mean(axis=0)]), log_penalties, tol)
 
     def refit_from(self, problem, start, log_penalties, tol):
         """What ``refit`` returns, from W, b (n_features + 1, n_outputs)."""
@@ -321,10 +323,12 @@ class _Level:
                 H[d, :, c] = H[c, :, d].T
         H = H.reshape(K * m, K * m)
         H[np.diag_indices_from(H)] += np.tile(self._curvature_beside_loss()[:, 0], K)
-        if K > 1 and self.fit_intercept:
-            # a constant added to all intercepts changes nothing: give that direction some curvature
-            last = np.arange(m - 1, K * m, m)
-            H[np.ix_(last, last)] += self.weights.sum() / K**2
+        if K > 1:
+            # a constant added to a row without penalty, in all classes, changes nothing: give that direction some curvature
+            for row in np.flatnonzero(self._curvature_beside_loss()[:, 0] == 0):
+                classes = np.arange(row, K * m, m)
+                own = self.weights.sum() / K**2 if row == m - 1 else H[classes, classes].mean()
+                H[np.ix_(classes, classes)] += own
         return H
 
     def _gram(self, curvature):

@@ -44,7 +44,10 @@ class Solver(Protocol):
         """How far the solves are from done, on the scale of probabilities."""
 
     def coefficients(self, problem, state):
-        """W as (n_splits, n_outputs, n_features) and b as (n_splits, n_outputs), float64."""
+        """W as (n_splits, n_outputs, n_features) and b as (n_splits, n_outputs), float64.
+
+        Lists with an array for each split, where the splits have features of their own.
+        """
 
     def adjoint(self, problem, state):
         """V and v in the same shapes."""
@@ -55,8 +58,10 @@ class Solver(Protocol):
     def reported(self, problem, log_penalties):
         """The problem in the precision that a reported score needs."""
 
-    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """Solve one fit on all rows, in ``problem``'s precision, starting from the splits' state.
+
+        ``columns`` tells where the splits' features stand among those of ``problem``, as for ``place_features``.
 
         Returns coef (n_outputs, n_features), intercept (n_outputs,), the epochs spent, and whether the error
         expected of its probabilities met ``tol``.
@@ -91,3 +96,18 @@ def check_finite(values, solver):
             f"The {solver} solver met numbers that are not finite. Scale the features (StandardScaler, MaxAbsScaler, "
             "TfidfTransformer) or start from a stronger penalty (a smaller C, a larger alpha)."
         )
+
+
+def place_features(coef, columns, n_features):
+    """W of some features, (n_outputs, n), as that of others, (n_outputs, n_features): zero for those that it lacks.
+
+    Parameters
+    ----------
+    columns : ndarray of int, (n,), or None
+        Where its features stand; those from ``n_features`` on are left out. None where they are the first.
+    """
+    columns = np.arange(coef.shape[1]) if columns is None else columns
+    kept = columns < n_features
+    placed = np.zeros((coef.shape[0], n_features))
+    placed[:, columns[kept]] = coef[:, kept]
+    return placed

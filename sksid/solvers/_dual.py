@@ -6,7 +6,7 @@ import numpy as np
 
 from sksid._kernels import _dual as kernels
 from sksid.problem import TRAIN
-from sksid.solvers._base import check_finite, is_count, is_positive, require
+from sksid.solvers._base import check_finite, is_count, is_positive, place_features, require
 
 CACHE_LINE = 64
 FLOAT32_CURVATURE = 3e5  # s x²/λ above which float32 duals are too coarse: their rounding moves the row's output by 0.02
@@ -277,14 +277,15 @@ class Dual:
         """The problem itself, or in float64 where float32 is too coarse."""
         return _in_precision(problem, log_penalties, FLOAT32_REPORTED)
 
-    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """One fit on all rows, without an adjoint, from each row's mean β over the splits."""
         solver = replace(self, with_adjoint=False)
         own = solver.init(problem, log_penalties)
         own.duals[:, 0] = _mean_over_splits(problem, split_problem, state)
         coef, intercept = solver.coefficients(split_problem, state)
         own.table[-1, : problem.n_outputs] = intercept.mean(axis=0)
-        own.table[own.free, : problem.n_outputs] = coef[:, :, own.free].mean(axis=0).T
+        coef = place_features(coef.mean(axis=0), columns, problem.n_features)
+        own.table[own.free, : problem.n_outputs] = coef[:, own.free].T
         own = solver.rebuild(problem, own)
         converged, worst, rounds = False, np.inf, 0
         while own.n_epochs < max_epochs and not converged:

@@ -13,7 +13,7 @@ from sksid import bounds
 from sksid._kernels import _sgd as kernels
 from sksid.problem import TRAIN
 from sksid.solvers._aid import Aid
-from sksid.solvers._base import check_finite, is_count, is_positive, require
+from sksid.solvers._base import check_finite, is_count, is_positive, place_features, require
 
 WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
 VEC = 8  # lanes are padded to a multiple of this
@@ -235,11 +235,11 @@ class Sgd:
         """The problem itself: rounding is nothing beside the noise of the steps."""
         return problem
 
-    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs):
+    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """One fit on all rows, by Newton steps from the splits' mean w: a stochastic one would not reach ``tol``."""
         coef, intercept = self.coefficients(split_problem, state)
-        start = np.vstack([coef.mean(axis=0).T, intercept.mean(axis=0)[None]])
-        return Aid().refit_from(problem, start, log_penalties, tol)
+        start = place_features(coef.mean(axis=0), columns, problem.n_features)
+        return Aid().refit_from(problem, np.vstack([start.T, intercept.mean(axis=0)]), log_penalties, tol)
 
     def losses(self, problem, state):
         """The validation loss of each split at w."""

@@ -1,0 +1,58 @@
+"""``.. results:: newsgroups``: the table that a benchmark has left in examples/benchmarks/results/newsgroups.json.
+
+Options: ``:rows:`` where in its numbers the rows are (``rows`` by default, as a path with dots), ``:columns:`` which columns to
+show, separated by commas.
+"""
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import Directive, directives
+
+RESULTS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks" / "results"
+
+
+class Results(Directive):
+    """A table, and a line that says on which machine and at which commit it was measured."""
+
+    required_arguments = 1
+    option_spec = {"rows": directives.unchanged, "columns": directives.unchanged}
+
+    def run(self):
+        path = RESULTS / f"{self.arguments[0]}.json"
+        self.state.document.settings.record_dependencies.add(str(path))
+        report = json.loads(path.read_text(encoding="utf-8"))
+        rows = report["numbers"]
+        for key in self.options.get("rows", "rows").split("."):
+            rows = rows[key]
+        columns = [name.strip() for name in self.options.get("columns", ",".join(rows[0])).split(",")]
+        machine = report["machine"]
+        source = (
+            f"python examples/benchmarks/{path.stem}.py, {machine['cores']} cores of an {machine['cpu']}, scikit-learn "
+            f"{machine['scikit-learn']}, sksid {machine['sksid']} ({machine['commit']})."
+        )
+        return [_table(columns, rows), nodes.paragraph("", "", nodes.emphasis(text=source))]
+
+
+def _table(columns, rows):
+    group = nodes.tgroup("", *[nodes.colspec(colwidth=1) for _ in columns], cols=len(columns))
+    group += nodes.thead("", _row(columns))
+    group += nodes.tbody("", *[_row([_text(row[name]) for name in columns]) for row in rows])
+    return nodes.table("", group)
+
+
+def _row(texts):
+    return nodes.row("", *[nodes.entry("", nodes.paragraph(text=text)) for text in texts])
+
+
+def _text(value):
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"
+    return ", ".join(map(_text, value)) if isinstance(value, list) else str(value)
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.add_directive("results", Results)
+    return {"parallel_read_safe": True}

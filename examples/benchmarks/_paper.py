@@ -1,0 +1,245 @@
+"""What the paper's Figures 1 to 3 share at full size: data, methods, errors, records and drawing.
+
+Choices of ours, as the captions leave them open:
+
+- MNIST, pixels from 0 to 1, ten classes, no intercept; a random half trains, the other validates: 30,000 rows each, and
+  minibatches of 300, so that 100 steps are an epoch. A run draws its own halves and its own minibatches.
+- Lower level: mean loss + 1/2 sum λ_j ‖W_j‖², so that ``log_penalties`` = log λ + log S, S = 30,000.
+- The error is |g - g*|²/|g*|² for g = ∂F/∂log λ; g* is where ``dual`` ends in float64, and ``aid`` confirms it. The paper's
+  methods compute in float32, which is a floor near 1e-12.
+- Every point of the paper's methods is a fresh run of Algorithm 1 on that budget, from zero: half of the epochs for either
+  system (or 75% for the lower level), w_t frozen while the linear system is solved. ∇₁E is counted in seconds, not epochs.
+- ``dual`` solves both systems in one pass, which counts as 2 epochs; its points are one run in float64, looked at on its way:
+  it has no step sizes that know the budget, so a fresh run would pass through the same points.
+- ``aid`` is Newton's method and conjugate gradient with the Hessian's diagonal as preconditioner, in float64. Its points are
+  one run whose tolerance is tightened tenfold from 1e-2 to 1e-6, on the first run's rows only, as nothing in it is random.
+  One product with X and one with X' count as an epoch.
+- Seconds are the solves' processor time on one thread: without the layout of the rows, and without the 64 products from which
+  the paper's step sizes come.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import _common as common
+import numpy as np
+
+from sksid import bounds
+from sksid.problem import make_problem
+from sksid.solvers import BATCH, Aid, Dual, Sgd, Steps
+from sksid.solvers._aid import _Level
+
+BUDGETS = (4, 20, 100)
+JOINT = (1, 2, 5, 10, 15)  # dual's passes
+TAIL = 20  # the slope is fitted on budgets from here
+CONSTANT, DECREASING = Steps("constant"), Steps("decreasing")
+FIRST_TOL, TOL, EXACT = 1e-2, 1e-6, 1e-11
+
+
+class Method(NamedTuple):
+    """A pair of solvers and how they share a budget."""
+
+    solver: Sgd
+    lower_share: float = 0.5
+
+    def on(self, budget):
+        """The settings for so many epochs in all."""
+        lower = round(self.lower_share * budget)
+        return replace(self.solver, lower_epochs=lower, adjoint_epochs=budget - lower, warm=False)
+
+
+def method(lower, adjoint, lower_share=0.5, sampling="iid"):
+    """The paper's iterations for both systems, minibatches drawn as its theorems have them."""
+    return Method(Sgd(lower, adjoint, sampling=sampling), lower_share)
+
+
+THREE = {
+    "Batch": method(BATCH, BATCH),
+    "Stoch const": method(CONSTANT, CONSTANT),
+    "Stoch dec": method(DECREASING, DECREASING),
+}
+SHUFFLED = {"Stoch dec, shuffled": method(DECREASING, DECREASING, sampling="shuffle")}
+EIGHT = THREE | {
+    "dec + Batch": method(DECREASING, BATCH),
+    "Batch + dec": method(BATCH, DECREASING),
+    "Batch 75/25": method(BATCH, BATCH, 0.75),
+    "Stoch const 75/25": method(CONSTANT, CONSTANT, 0.75),
+    "Stoch dec 75/25": method(DECREASING, DECREASING, 0.75),
+}
+
+
+class Setting(NamedTuple):
+    """λ of the mean loss: a number or one for each feature."""
+
+    penalties: object
+
+    def log_penalties(self, problem):
+        """Of the sum that the solvers minimise, one for each feature."""
+        return np.broadcast_to(np.log(self.penalties) + np.log(problem.train_totals[0]), problem.n_features).copy()
+
+    def error(self, gradient, reference):
+        """Squared and relative; of the one hypergradient, where there is one λ, and of all features' in any case."""
+        whole = np.sum((gradient - reference) ** 2) / np.sum(reference**2)
+        return (gradient.sum() / reference.sum() - 1.0) ** 2 if np.isscalar(self.penalties) else whole, whole
+
+
+def uneven():
+    """Figure 2's λ_j = e^{ε_j}, ε_j uniform on [-2, 2]; drawn once, the same in all runs."""
+    return Setting(np.exp(np.random.RandomState(0).uniform(-2.0, 2.0, 784)))
+
+
+# ---- one run ------------------------------------------------------------------------------------------------------------
+
+
+def mnist(seed, quick=False):
+    """The problem of one run in float64: a random half of the rows trains, the other validates."""
+    X, y, _, _ = common.load("mnist", 2000 if quick else None, raw=True)
+    order = np.random.RandomState(seed).permutation(y.size)
+    halves = np.array_split(order, 2)
+    return make_problem(X / 255.0, y, [tuple(halves)], n_classes=10, fit_intercept=False, dtype=np.float64, seed=seed)
+
+
+def curves(problem, state, setting, methods, budgets, seed):
+    """{method: [(epochs, seconds, error, error of all features), …]} of one run."""
+    looks, reference = by_dual(problem, setting, seed)
+    single = problem.astype(np.float32)
+    curves = {name: by_sgd(single, state, setting, method, budgets, reference) for name, method in methods.items()}
+    curves["dual"] = [(*spent, *setting.error(gradient, reference)) for *spent, gradient in looks]
+    if seed == 0:
+        curves["aid"] = by_aid(problem, setting, reference)
+    return curves
+
+
+def by_sgd(problem, state, setting, method, budgets, reference):
+    """A fresh run for each budget; ``state`` lends its room, its curvature and its random numbers."""
+    points = []
+    for budget in budgets:
+        solver = method.on(budget)
+        state = solver.rescale(problem, state, setting.log_penalties(problem))
+        seconds, state = common.timed(solver.advance, problem, state)
+        points.append((budget, seconds, *setting.error(solver.log_gradient(problem, state), reference)))
+    return points
+
+
+def by_dual(problem, setting, seed):
+    """One run: (epochs, seconds, gradient) after JOINT passes, revisits counted, and the gradient it ends with."""
+    solver, looks, spent = Dual(), [], 0.0
+    state = solver.init(problem, setting.log_penalties(problem), seed=seed)
+    for n in range(1, 500):
+        seconds, state = common.timed(solver.advance, problem, state)
+        spent += seconds
+        if n in JOINT:
+            looks.append((2 * state.n_epochs, spent, solver.log_gradient(problem, state)))
+        if n > max(JOINT) and solver.residual(problem, state) < EXACT:
+            return looks, solver.log_gradient(problem, state)
+    raise RuntimeError("dual has not converged")
+
+
+def by_aid(problem, setting, reference):
+    """One run, looked at after each tolerance."""
+    solver = Aid(max_direct=0, first_tol=FIRST_TOL, tightening=0.1, tol=TOL)
+    state, spent, points = solver.init(problem, setting.log_penalties(problem)), 0.0, []
+    with common.counted(_Level, "pull") as pairs:
+        while not points or state.residuals.max() > TOL:
+            seconds, state = common.timed(solver.advance, problem, state)
+            spent += seconds
+            points.append((pairs(), spent, *setting.error(solver.log_gradient(problem, state), reference)))
+    return points
+
+
+# ---- all runs -----------------------------------------------------------------------------------------------------------
+
+
+def measure(settings, methods, n_runs, budgets, quick=False):
+    """The records {panel: {"q": …, "methods": {method: …}}} of all runs."""
+    runs, q = {panel: [] for panel in settings}, {}
+    for seed in range(2 if quick else n_runs):
+        problem = mnist(seed, quick)
+        state = next(iter(methods.values())).solver.init(problem.astype(np.float32), np.zeros(problem.n_features), seed=seed)
+        for panel, setting in settings.items():
+            curvature = bounds.curvature(problem, 0, setting.log_penalties(problem), state.data_curvatures[0])
+            q.setdefault(panel, []).append(curvature.q)
+            runs[panel].append(curves(problem, state, setting, methods, budgets, seed))
+            print(f"run {seed}, {panel}", flush=True)
+    return {panel: {"q": float(np.mean(q[panel])), "methods": summary(runs[panel])} for panel in settings}
+
+
+def summary(runs):
+    """Means over the runs, and the errors' standard deviation."""
+    records = {}
+    for name in runs[0]:
+        epochs, seconds, error, whole = np.array([run[name] for run in runs if name in run]).transpose(2, 1, 0)
+        records[name] = {
+            "epochs": common.rounded(epochs.mean(axis=1)),
+            "seconds": common.rounded(seconds.mean(axis=1)),
+            "mean": common.rounded(error.mean(axis=1)),
+            "std": common.rounded(error.std(axis=1)),
+            "all features": common.rounded(whole.mean(axis=1)),
+        }
+    return records
+
+
+def slope(record, key="mean"):
+    """Of log error against log epochs on the tail."""
+    epochs, errors = np.array(record["epochs"]), np.array(record[key])
+    tail = epochs >= TAIL
+    return float(np.polyfit(np.log(epochs[tail]), np.log(errors[tail]), 1)[0])
+
+
+def report(panels):
+    """The tables, panel by panel."""
+    budgets = next(iter(panels.values()))["methods"]["Batch"]["epochs"]
+    for title, panel in panels.items():
+        print(f"\n{title} (q = {panel['q']:.3f}): squared relative error / seconds after so many epochs\n")
+        rows = []
+        for name, record in panel["methods"].items():
+            if name not in ("dual", "aid"):
+                points = zip(budgets, record["mean"], record["seconds"], strict=True)
+                rows.append({"": name} | {f"{epochs:g}": f"{error:.1e} / {s:.2f}" for epochs, error, s in points})
+        common.table(rows)
+        for name in ("dual", "aid"):
+            record = panel["methods"][name]
+            points = zip(record["epochs"], record["mean"], record["seconds"], strict=True)
+            print(f"{name}: " + ", ".join(f"{error:.1e} after {epochs:.0f} ({s:.1f} s)" for epochs, error, s in points))
+        for name in ("Stoch dec", "Stoch dec, shuffled"):
+            if name in panel["methods"]:
+                record = panel["methods"][name]
+                one, all_features = slope(record), slope(record, "all features")
+                print(f"slope of {name} from {TAIL} epochs: {one:.2f}, all features {all_features:.2f}")
+
+
+# ---- a script -----------------------------------------------------------------------------------------------------------
+
+
+def main(name, doc, settings, methods, n_runs, budgets=BUDGETS):
+    """Measure and report, or draw what was saved."""
+    parser = common.parser(doc)
+    parser.add_argument("--draw", metavar="PNG", help="draw the saved results and do nothing else")
+    args = parser.parse_args()
+    if args.draw:
+        return draw(common.saved(name), args.draw)
+    panels = measure(settings, methods, n_runs, budgets[:3] if args.quick else budgets, args.quick)
+    report(panels)
+    common.finish(name, args, panels)
+
+
+def draw(panels, path):
+    """One column a panel: the error against epochs, and against seconds; bars are one standard deviation upwards."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    fig, axes = plt.subplots(2, len(panels), figsize=(2 + 3.6 * len(panels), 7), squeeze=False, sharey="col")
+    for column, (title, panel) in zip(axes.T, panels.items(), strict=True):
+        column[0].set_title(f"{title}, q = {panel['q']:.3f}")
+        for ax, unit in zip(column, ("epochs", "seconds"), strict=True):
+            for i, (name, record) in enumerate(panel["methods"].items()):
+                bars = np.array([np.zeros(len(record["std"])), record["std"]])
+                style = {"fmt": "--o" if name in ("dual", "aid") else "-o", "color": f"C{i}", "ms": 3, "capsize": 2}
+                ax.errorbar(record[unit], record["mean"], bars, label=name, **style)
+            ax.set(xscale="log", yscale="log", xlabel=unit)
+    axes[0, 0].set_ylabel("squared relative error of the hypergradient")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    fig.set_layout_engine("constrained")
+    fig.savefig(path, dpi=100)

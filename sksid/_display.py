@@ -1,0 +1,273 @@
+"""What a fitted search has done, drawn; scikit-learn's conventions for displays. matplotlib is imported when it is needed."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sksid._sklearn import check_matplotlib_support
+
+LOG_LOSS = (None, "neg_log_loss")
+MANY = 1000  # from so many penalties on they are drawn as a histogram
+
+
+class HypergradientSearchDisplay:
+    """The criterion over the outer steps: of each split, their mean, the monitor, and the step that was chosen.
+
+    Parameters
+    ----------
+    split_scores : ndarray of shape (n_steps, n_splits)
+        As ``cv_results_`` has them.
+    monitor_scores : ndarray of shape (n_steps,), default=None
+        Mean score on the rows that were kept out of every split.
+    best_index : int, default=None
+        The chosen step.
+    structures : sequence of n_steps str, default=None
+        The rung that each step was on.
+    score_name : str, default="score"
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    lines_ : list of matplotlib Line2D
+        One for each split, then their mean, then the monitor where there is one.
+    best_line_ : matplotlib Line2D or None
+        The mark at the chosen step, on the monitor's line where there is one.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.preprocessing import scale
+    >>> from sksid import HypergradientSearchCV, HypergradientSearchDisplay
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> search = HypergradientSearchCV(LogisticRegression()).fit(scale(X), y)
+    >>> HypergradientSearchDisplay.from_estimator(search)  # doctest: +SKIP
+    """
+
+    def __init__(self, split_scores, *, monitor_scores=None, best_index=None, structures=None, score_name="score"):
+        self.split_scores = split_scores
+        self.monitor_scores = monitor_scores
+        self.best_index = best_index
+        self.structures = structures
+        self.score_name = score_name
+
+    @classmethod
+    def from_estimator(cls, search, *, metric=None, ax=None, line_kw=None):
+        """Draw a fitted HypergradientSearchCV.
+
+        Parameters
+        ----------
+        search : HypergradientSearchCV
+            Fitted.
+        metric : str, default=None
+            The score's name, where there are several; the one that ``refit`` names by default.
+        ax : matplotlib Axes, default=None
+            A new figure's by default.
+        line_kw : dict, default=None
+            For the lines of the mean and the monitor.
+
+        Returns
+        -------
+        HypergradientSearchDisplay
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_is_fitted(search, "cv_results_")
+        if metric is None and search.multimetric_:
+            metric = search.refit if isinstance(search.refit, str) else next(iter(search.scorer_))
+        results = search.cv_results_
+        scores = [results[f"split{k}_test_{metric or 'score'}"] for k in range(search.n_splits_)]
+        name = metric or ("neg_log_loss" if search.scoring is None else search.scoring)
+        display = cls(
+            np.column_stack(scores),
+            monitor_scores=results.get("mean_monitor_score") if name in LOG_LOSS else None,
+            best_index=search.best_index_,
+            structures=results["structure"],
+            score_name=name if isinstance(name, str) else "score",
+        )
+        return display.plot(ax=ax, line_kw=line_kw)
+
+    def plot(self, *, ax=None, line_kw=None):
+        """Draw; scores whose names begin with ``neg_`` are shown as the losses they are.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            A new figure's by default.
+        line_kw : dict, default=None
+            For the lines of the mean and the monitor.
+
+        Returns
+        -------
+        HypergradientSearchDisplay
+        """
+        self.ax_, self.figure_ = _axes(f"{type(self).__name__}.plot", ax)
+        sign = -1.0 if self.score_name.startswith("neg_") else 1.0
+        splits = sign * np.asarray(self.split_scores)
+        steps, line_kw = np.arange(len(splits)), {"linewidth": 2, **(line_kw or {})}
+        self.lines_ = self.ax_.plot(steps, splits, color="tab:blue", alpha=0.3, linewidth=1)
+        criterion = splits.mean(axis=1)
+        self.lines_ += self.ax_.plot(steps, criterion, **{"color": "tab:blue", "label": "mean of the splits", **line_kw})
+        if self.monitor_scores is not None:
+            criterion = sign * np.asarray(self.monitor_scores)
+            self.lines_ += self.ax_.plot(steps, criterion, **{"color": "tab:orange", "label": "monitor", **line_kw})
+        self.best_line_ = None
+        if self.best_index is not None:
+            at = [self.best_index], [criterion[self.best_index]]
+            self.best_line_ = self.ax_.plot(*at, "o", color="black", fillstyle="none", markersize=10, label="chosen step")[0]
+        self._name_rungs()
+        self.ax_.set(xlabel="outer step", ylabel=self.score_name.removeprefix("neg_").replace("_", " "))
+        self.ax_.legend()
+        return self
+
+    def _name_rungs(self):
+        """A line and a name where the search went on to another structure."""
+        if self.structures is None:
+            return
+        names = np.asarray(self.structures)
+        for step in np.flatnonzero(names[1:] != names[:-1]) + 1:
+            self.ax_.axvline(step - 0.5, color="grey", linestyle=":", linewidth=1)
+            top = self.ax_.get_xaxis_transform()
+            self.ax_.text(step - 0.4, 0.99, names[step], transform=top, va="top", rotation="vertical", fontsize="small")
+
+
+class PenaltyDisplay:
+    """The penalties of a fitted search, by feature or by group; many of them as a histogram with the ends named.
+
+    Parameters
+    ----------
+    penalties : ndarray of shape (n_penalties,)
+        λ, without the same value repeated for a whole group.
+    names : sequence of n_penalties str
+        Of the features or groups.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    lines_ : list of matplotlib Line2D
+        The penalties as dots, in ascending order from the bottom; empty for a histogram.
+    bars_ : matplotlib BarContainer or None
+        The histogram.
+    text_ : list of matplotlib Text
+        The names beside a histogram: the smallest, the largest.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.preprocessing import scale
+    >>> from sksid import HypergradientSearchCV, PenaltyDisplay
+    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    >>> search = HypergradientSearchCV(LogisticRegression()).fit((X - X.mean()) / X.std(), y)
+    >>> PenaltyDisplay.from_estimator(search)  # doctest: +SKIP
+    """
+
+    def __init__(self, penalties, names):
+        self.penalties = penalties
+        self.names = names
+
+    @classmethod
+    def from_estimator(cls, search, *, n_named=10, ax=None, line_kw=None):
+        """Draw the penalties of a fitted HypergradientSearchCV.
+
+        Parameters
+        ----------
+        search : HypergradientSearchCV
+            Fitted.
+        n_named : int, default=10
+            So many of the smallest and of the largest penalties are named.
+        ax : matplotlib Axes, default=None
+            A new figure's by default.
+        line_kw : dict, default=None
+            For the dots, or for the histogram's bars.
+
+        Returns
+        -------
+        PenaltyDisplay
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_is_fitted(search, "penalties_")
+        return cls(*_named_penalties(search)).plot(n_named=n_named, ax=ax, line_kw=line_kw)
+
+    def plot(self, *, n_named=10, ax=None, line_kw=None):
+        """Draw, on a logarithmic scale; penalties of zero, of unpenalised columns, are left out.
+
+        Parameters
+        ----------
+        n_named : int, default=10
+            So many of the smallest and of the largest penalties are named.
+        ax : matplotlib Axes, default=None
+            A new figure's by default.
+        line_kw : dict, default=None
+            For the dots, or for the histogram's bars.
+
+        Returns
+        -------
+        PenaltyDisplay
+        """
+        self.ax_, self.figure_ = _axes(f"{type(self).__name__}.plot", ax)
+        penalties, names = np.asarray(self.penalties), np.asarray(self.names, dtype=object)
+        order = np.argsort(penalties, kind="stable")
+        order = order[penalties[order] > 0]
+        self.lines_, self.bars_, self.text_ = [], None, []
+        if len(order) < MANY:
+            self._plot_dots(penalties[order], names[order], n_named, line_kw or {})
+        else:
+            self._plot_histogram(penalties[order], names[order], n_named, line_kw or {})
+        self.ax_.set(xlabel="penalty λ = 1/C", xscale="log")
+        return self
+
+    def _plot_dots(self, penalties, names, n_named, line_kw):
+        rows, labels = np.arange(len(penalties)), list(names)
+        if len(penalties) > 2 * n_named:
+            keep = np.r_[:n_named, len(penalties) - n_named : len(penalties)]
+            rows = np.r_[:n_named, n_named + 1 : 2 * n_named + 1]
+            penalties, labels = penalties[keep], list(names[keep])
+            labels.insert(n_named, f"… {len(names) - 2 * n_named} more")
+        self.lines_ = self.ax_.plot(penalties, rows, **{"marker": "o", "linestyle": "none", **line_kw})
+        self.ax_.set_yticks(np.arange(len(labels)), labels)
+        self.ax_.grid(axis="y", alpha=0.3)
+
+    def _plot_histogram(self, penalties, names, n_named, line_kw):
+        low, high = penalties[0], penalties[-1]
+        edges = np.geomspace(low, high, 41) if high > low else [0.5 * low, 2.0 * low]
+        _, _, self.bars_ = self.ax_.hist(penalties, bins=edges, **line_kw)
+        beside = {"transform": self.ax_.transAxes, "va": "top", "fontsize": "small"}
+        smallest, largest = "\n".join(names[:n_named]), "\n".join(names[: -n_named - 1 : -1])
+        self.text_ = [self.ax_.text(0.01, 0.98, smallest, **beside), self.ax_.text(0.99, 0.98, largest, ha="right", **beside)]
+        self.ax_.set_ylabel("number of features")
+
+
+def _axes(caller, ax):
+    check_matplotlib_support(caller)
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1]
+    return ax, ax.figure
+
+
+def _named_penalties(search):
+    """The penalties and their names, one for each that is free: all features, a group, or a feature."""
+    penalties, structure = search.penalties_, search.structure_
+    if structure.labels:
+        members = structure.matrix.tocsc()[: penalties.size]
+        firsts = [members.indices[start] for start in members.indptr[:-1][np.diff(members.indptr) > 0]]
+        labels = [str(label) for label, count in zip(structure.labels, np.diff(members.indptr), strict=True) if count]
+        return penalties[firsts], labels
+    if structure.name == "shared":
+        return penalties[penalties > 0][:1], ["all features"]
+    return penalties, _feature_names(search, penalties.size)
+
+
+def _feature_names(search, n_features):
+    """Of the features that reach the final step; numbers where they have no names."""
+    names = getattr(search, "feature_names_in_", None)
+    model = getattr(search, "best_estimator_", None)
+    while hasattr(model, "steps"):
+        try:
+            names = model[:-1].get_feature_names_out(names)
+        except (AttributeError, ValueError):
+            names = None
+        model = model[-1]
+    return [f"x{j}" for j in range(n_features)] if names is None or len(names) != n_features else list(names)

@@ -1,0 +1,61 @@
+"""Rules that choose a row of ``cv_results_``, for the parameter ``refit``."""
+
+import numpy as np
+
+
+def one_standard_error(results, *, metric="score"):
+    """The strongest regularisation within one standard error of the best mean score.
+
+    For ``refit=`` of HypergradientSearchCV, and of GridSearchCV or RandomizedSearchCV over ``C`` or ``alpha``. The standard
+    error is that of the best row, over the splits. Where a search has kept rows out of every split to choose by,
+    ``mean_monitor_score`` takes the place of the test score, which the search has fitted; its splits share those rows, so
+    its standard error is small, and the rule stays near the best step. The strength of a row with many penalties is that of
+    their geometric mean.
+
+    Parameters
+    ----------
+    results : dict of ndarrays
+        ``cv_results_``, with one parameter named ``C`` or ``alpha``, also behind a prefix such as ``logisticregression__``.
+    metric : str, default="score"
+        The score's name, where there are several: ``refit=functools.partial(one_standard_error, metric="roc_auc")``.
+
+    Returns
+    -------
+    int
+        The row; of those that are equally strong, the best.
+
+    Raises
+    ------
+    ValueError
+        If there is no parameter ``C`` or ``alpha``, or more than one.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.preprocessing import scale
+    >>> from sksid import HypergradientSearchCV, one_standard_error
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> best = HypergradientSearchCV(LogisticRegression(), structure="shared").fit(scale(X), y)
+    >>> strong = HypergradientSearchCV(LogisticRegression(), structure="shared", refit=one_standard_error).fit(scale(X), y)
+    >>> bool(strong.best_params_["C"] < best.best_params_["C"])
+    True
+    """
+    kind = "monitor_score" if "mean_monitor_score" in results else f"test_{metric}"
+    mean = np.asarray(results[f"mean_{kind}"])
+    n_splits = sum(key.startswith("split") and key.endswith(f"_test_{metric}") for key in results)
+    best = np.nanargmax(mean)
+    standard_error = results[f"std_{kind}"][best] / np.sqrt(max(n_splits - 1, 1))  # the table's std has n in its denominator
+    within = np.flatnonzero(mean >= mean[best] - standard_error)
+    strength = _strength(results)[within]
+    return int(within[np.lexsort((mean[within], strength))[-1]])
+
+
+def _strength(results):
+    keys = [key for key in results if key.startswith("param_") and key.split("_")[-1] in ("C", "alpha")]
+    if len(keys) != 1:
+        raise ValueError(
+            f"one_standard_error orders the rows by one parameter named C or alpha, and found {keys}. Use another refit."
+        )
+    values = np.asarray(results[keys[0]], dtype=np.float64)
+    return -values if keys[0].endswith("C") else values

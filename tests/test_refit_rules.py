@@ -1,0 +1,210 @@
+"""A callable ``refit``, the one-standard-error rule, and a warm start."""
+
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+from oracles import fit_reference
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sksid import HypergradientSearchCV, one_standard_error
+
+
+def search_for(structure="shared", **settings):
+    settings = {"cv": 3, "random_state": 0, **settings}
+    return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
+
+
+# ---- a callable refit ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", ["shared", "per_feature"])
+@pytest.mark.parametrize("scoring", [None, "accuracy", ["accuracy", "neg_log_loss"]])
+def test_a_callable_chooses_the_step_that_is_reported_and_refitted(structure, scoring, cancer):
+    X, y = cancer
+    search = search_for(structure, scoring=scoring, max_iter=6, refit=lambda results: 1).fit(X, y)
+    assert search.best_index_ == 1
+    assert search.best_params_ == search.cv_results_["params"][1]
+    assert not hasattr(search, "best_score_")
+    assert search.penalties_.mean() == pytest.approx(1.0 / search.cv_results_["param_C"][1])
+    model, factors = fit_reference(X, y, np.log(search.penalties_))
+    np.testing.assert_allclose(search.predict_proba(X), model.predict_proba(X * factors), atol=1e-4)
+
+
+def test_a_callable_may_choose_a_step_with_penalties_of_their_own(cancer):
+    X, y = cancer
+    search = search_for("per_feature", max_iter=6, refit=lambda results: len(results["params"]) - 2).fit(X, y)
+    assert search.structure_.name == "per_feature"
+    assert np.ptp(search.penalties_) > 0
+    model, factors = fit_reference(X, y, np.log(search.penalties_))
+    np.testing.assert_allclose(search.predict_proba(X), model.predict_proba(X * factors), atol=1e-4)
+
+
+def test_the_chosen_step_is_solved_to_convergence(cancer):
+    X, y = cancer
+    search = search_for(solver="dual", refit=lambda results: 0, max_iter=4).fit(X, y)
+    model = LogisticRegression(C=search.best_params_["C"], solver="newton-cholesky", tol=1e-10)
+    scores = cross_val_score(model, X, y, cv=3, scoring="neg_log_loss")
+    np.testing.assert_allclose([search.cv_results_[f"split{k}_test_score"][0] for k in range(3)], scores, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("index", "error"), [("0", TypeError), (1.0, TypeError), (-1, IndexError), (10**6, IndexError)])
+def test_what_is_no_row_is_refused(index, error, cancer):
+    with pytest.raises(error, match="best_index_"):
+        search_for(refit=lambda results: index, max_iter=2).fit(*cancer)
+
+
+def test_a_score_that_is_not_a_number_ranks_last(cancer):
+    calls = []
+
+    def scorer(model, X, y):
+        calls.append(1)
+        return np.nan if len(calls) <= 3 else model.score(X, y)
+
+    with pytest.warns(UserWarning, match="non-finite"):
+        search = search_for(scoring=scorer).fit(*cancer)
+    assert search.best_index_ != 0
+    assert search.cv_results_["rank_test_score"][0] == search.n_iter_
+
+
+def test_several_scores_of_a_callable_need_a_name_to_refit_by(cancer):
+    def scorer(model, X, y):
+        return {"hits": np.mean(model.predict(X) == y), "misses": -np.mean(model.predict(X) != y)}
+
+    search = search_for(scoring=scorer, refit="hits").fit(*cancer)
+    assert search.multimetric_
+    assert search.best_score_ == search.cv_results_["mean_test_hits"].max()
+    with pytest.raises(ValueError, match="refit"):
+        search_for(scoring=scorer).fit(*cancer)
+    with pytest.raises(ValueError, match="refit"):
+        search_for(scoring=scorer, refit="others").fit(*cancer)
+
+
+def test_several_scores_without_refit_leave_no_best_score(cancer):
+    search = search_for(scoring=["accuracy", "roc_auc"], refit=False).fit(*cancer)
+    assert search.multimetric_
+    assert not hasattr(search, "best_score_")
+    assert not hasattr(search, "predict")
+
+
+# ---- one standard error -------------------------------------------------------------------------------------------------
+
+
+def table(means, C, std=0.2, n_splits=5, metric="score", **more):
+    splits = {f"split{k}_test_{metric}": np.asarray(means) for k in range(n_splits)}
+    std = np.full(len(means), std)
+    return {**splits, f"mean_test_{metric}": np.asarray(means), f"std_test_{metric}": std, "param_C": np.asarray(C), **more}
+
+
+def test_the_strongest_within_one_standard_error_is_taken():
+    results = table([-1.0, -0.59, -0.52, -0.5, -0.55], [0.01, 0.1, 1.0, 10.0, 100.0])  # a standard error of 0.1
+    assert one_standard_error(results) == 1
+    assert one_standard_error(table([-1.0, -0.61, -0.52, -0.5, -0.55], [0.01, 0.1, 1.0, 10.0, 100.0])) == 2
+    assert one_standard_error(table([-0.5, -0.45, np.nan], [1.0, 1.0, 0.1])) == 1
+    assert type(one_standard_error(results)) is int
+    by_alpha = {key: value for key, value in results.items() if key != "param_C"} | {"param_sgd__alpha": [5, 4, 3, 2, 1]}
+    assert one_standard_error(by_alpha) == 1
+    named = table([-1.0, -0.59, -0.5], [0.01, 0.1, 1.0], metric="auc")
+    assert one_standard_error(named, metric="auc") == 1
+
+
+def test_the_monitors_word_counts_where_there_is_a_monitor():
+    monitored = {"mean_monitor_score": np.array([-0.7, -0.5, -0.51]), "std_monitor_score": np.full(3, 0.04)}
+    assert one_standard_error(table([-0.9, -0.5, -0.1], [1.0, 0.2, 0.1], **monitored)) == 2
+
+
+def test_the_rule_needs_one_parameter_to_order_by():
+    results = table([-1.0, -0.5], [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"named C or alpha, and found \[\]"):
+        one_standard_error({key: value for key, value in results.items() if key != "param_C"})
+    with pytest.raises(ValueError, match="param_svc__C"):
+        one_standard_error({**results, "param_svc__C": np.ones(2)})
+
+
+def test_the_rule_serves_both_searches(cancer):
+    X, y = cancer
+    X = X[:, :10]
+    grid = GridSearchCV(LogisticRegression(), {"C": np.logspace(-3, 3, 13)}, cv=5, scoring="neg_log_loss")
+    best = grid.fit(X, y).best_params_["C"]
+    stronger = clone(grid).set_params(refit=one_standard_error).fit(X, y).best_params_["C"]
+    assert stronger < best
+    ours = search_for(cv=5, refit=one_standard_error).fit(X, y)
+    free = search_for(cv=5).fit(X, y)
+    lost = free.best_score_ - ours.cv_results_["mean_test_score"][ours.best_index_]
+    assert ours.best_params_["C"] < free.best_params_["C"]
+    assert 0 < lost <= free.cv_results_["std_test_score"][free.best_index_] / 2
+
+
+def test_the_rule_takes_the_name_of_a_score(cancer):
+    rule = partial(one_standard_error, metric="roc_auc")
+    search = search_for(scoring=["accuracy", "roc_auc"], refit=rule).fit(*cancer)
+    assert search.best_index_ == rule(search.cv_results_)
+    assert pickle.loads(pickle.dumps(search)).best_index_ == search.best_index_
+
+
+# ---- warm start ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_warm_start_begins_at_the_last_penalties(cancer):
+    X, y = cancer
+    search = search_for(warm_start=True, estimator=LogisticRegression(C=1e-4)).fit(X, y)
+    first, n_iter = search.penalties_, search.n_iter_
+    search.fit(X, y)
+    assert 1.0 / search.cv_results_["param_C"][0] == pytest.approx(first[0])
+    assert search.n_iter_ < n_iter
+    np.testing.assert_allclose(search.penalties_, first, rtol=0.05)
+    cold = search.set_params(warm_start=False).fit(X, y)
+    assert cold.n_iter_ == n_iter
+
+
+@pytest.mark.parametrize("estimator", [LogisticRegression(), SGDClassifier(loss="log_loss", alpha=0.01)], ids=["C", "alpha"])
+def test_a_warm_start_of_many_penalties_begins_at_each_of_them(estimator, cancer):
+    X, y = cancer
+    search = search_for("per_feature", warm_start=True, estimator=estimator, max_iter=15, early_stopping=False).fit(X, y)
+    assert search.structure_.name == "per_feature"
+    before = search.penalties_
+    search.set_params(max_iter=1, refit=lambda results: len(results["params"]) - 1).fit(X, y)
+    assert list(dict.fromkeys(search.cv_results_["structure"])) == ["shared", "per_feature"]
+    np.testing.assert_allclose(search.penalties_, before, rtol=1e-9)
+
+
+def test_a_warm_start_needs_the_same_number_of_features(cancer):
+    X, y = cancer
+    search = search_for(warm_start=True, estimator=LogisticRegression(C=0.5)).fit(X, y)
+    search.fit(X[:, :20], y)
+    assert search.cv_results_["param_C"][0] == pytest.approx(0.5)
+    assert clone(search).fit(X, y).cv_results_["param_C"][0] == pytest.approx(0.5)
+
+
+def test_a_warm_start_survives_pickling_and_takes_new_data(cancer):
+    X, y = cancer
+    rows = next(StratifiedKFold(2, shuffle=True, random_state=0).split(X, y))
+    search = search_for("per_feature", warm_start=True, max_iter=15).fit(X[rows[0]], y[rows[0]])
+    stored = pickle.dumps(search)
+    assert len(stored) < 100_000
+    one, two = pickle.loads(stored).fit(X[rows[1]], y[rows[1]]), search.fit(X[rows[1]], y[rows[1]])
+    np.testing.assert_array_equal(one.penalties_, two.penalties_)
+
+
+def test_a_warm_start_leaves_features_unpenalised(cancer):
+    X, y = cancer
+    search = search_for("per_feature", warm_start=True, unpenalized=[0, 1], max_iter=4, early_stopping=False).fit(X, y)
+    search.set_params(max_iter=1).fit(X, y)
+    np.testing.assert_array_equal(search.penalties_[:2], 0.0)
+    freed = search.set_params(unpenalized=None).fit(X, y)
+    assert (freed.penalties_ > 0).all()
+
+
+def test_pipelines_take_rules_and_warm_starts(cancer):
+    X, y = cancer
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3))
+    search = search_for(estimator=pipeline, warm_start=True, refit=one_standard_error, cv=5).fit(X, y)
+    first = search.best_params_["logisticregression__C"]
+    assert search.best_estimator_[-1].C == first
+    search.fit(X, y)
+    assert search.cv_results_["param_logisticregression__C"][0] == pytest.approx(first)

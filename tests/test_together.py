@@ -1,0 +1,129 @@
+"""Problems side by side: what one solver makes of each is what it makes of all, whatever the threads."""
+
+import numpy as np
+import pytest
+from oracles import central_differences, relative_error, split_losses
+from sklearn.model_selection import StratifiedKFold
+
+from sksid.problem import Joint, make_problem
+from sksid.sid import solve
+from sksid.solvers import Aid, Dual, Together, _together
+
+SPLITS = 3
+every_solver = pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
+
+
+@pytest.fixture
+def some(cancer):
+    """60 rows in three splits, eight features."""
+    X, y = cancer
+    X, y = X[:60, :8], y[:60]
+    return X, y, list(StratifiedKFold(SPLITS).split(X, y))
+
+
+def one_part_a_split(X, y, splits, columns, n_features):
+    parts = [
+        make_problem(X if own is None else X[:, np.argsort(own)], y, [split], n_classes=2, dtype=np.float64, seed=k)
+        for k, (split, own) in enumerate(zip(splits, columns, strict=True))
+    ]
+    return Joint(tuple(parts), tuple(None if own is None else np.sort(own) for own in columns), n_features)
+
+
+def settled(solver, problem, log_penalties):
+    state = solver.init(problem, log_penalties, seed=0)
+    return solve(problem, solver, state, rtol=1e-6, max_epochs=2000)
+
+
+@every_solver
+def test_parts_with_the_same_features_make_the_joint_solution(solver, some):
+    X, y, splits = some
+    log_penalties = np.linspace(-1.0, 1.0, 8)
+    whole = make_problem(X, y, splits, n_classes=2, dtype=np.float64)
+    parts = one_part_a_split(X, y, splits, [None] * SPLITS, 8)
+    _, one = settled(solver, whole, log_penalties)
+    state, other = settled(Together(solver), parts, log_penalties)
+    np.testing.assert_allclose(other.losses, one.losses, rtol=1e-5)
+    assert relative_error(other.log_gradient, one.log_gradient) <= 1e-4
+    own = Together(solver).losses_on(parts, state, parts)
+    np.testing.assert_allclose(own, one.losses, rtol=1e-5)
+
+
+@every_solver
+def test_a_feature_that_a_part_lacks_is_moved_by_the_others_only(solver, some):
+    """Each split has two features that no other has: the gradient is that of the loss in all, by finite differences."""
+    X, y, splits = some
+    columns = [np.array([0, 1, 2 + 2 * k, 3 + 2 * k]) for k in range(SPLITS)]
+    parts = []
+    for split, own in zip(splits, columns, strict=True):
+        parts.append(make_problem(X[:, own], y, [split], n_classes=2, dtype=np.float64))
+    joint = Joint(tuple(parts), tuple(columns), 8)
+
+    def value(log_penalties):
+        pairs = zip(splits, columns, strict=True)
+        return np.mean([split_losses(X[:, own], y, [split], log_penalties[own])[0] for split, own in pairs])
+
+    theta = np.linspace(-1.0, 1.0, 8)
+    state, estimate = settled(Together(solver), joint, theta)
+    assert estimate.value == pytest.approx(value(theta), rel=1e-4)
+    assert relative_error(estimate.log_gradient, central_differences(value, theta)) <= 1e-3
+    coef, intercept = Together(solver).coefficients(joint, state)
+    assert [W.shape for W in coef] == [(1, 4)] * SPLITS
+    assert [b.shape for b in intercept] == [(1,)] * SPLITS
+
+
+@every_solver
+def test_threads_change_no_bit(solver, some, monkeypatch):
+    monkeypatch.setattr(_together, "WORK_FOR_A_THREAD", 0.0)
+    X, y, splits = some
+    joint = one_part_a_split(X, y, splits, [None] * SPLITS, 8)
+    results = []
+    for n_jobs in (1, 2):
+        together = Together(solver, n_jobs=n_jobs)
+        state = together.init(joint, np.zeros(8), seed=3)
+        for penalty in (0.0, -1.0, 0.5):
+            state = together.rescale(joint, state, np.full(8, penalty))
+            state = together.advance(joint, state, 2.0)
+        results.append((together.log_gradient(joint, state), together.losses(joint, state)))
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_little_work_is_not_given_to_threads(some):
+    X, y, splits = some
+    joint = one_part_a_split(X, y, splits, [None] * SPLITS, 8)
+    assert not Together(Dual(), n_jobs=2)._pays(joint, 1.0)
+
+
+@every_solver
+def test_the_refit_is_one_fit_on_all_rows(solver, some):
+    X, y, splits = some
+    joint = one_part_a_split(X, y, splits, [None] * SPLITS, 8)
+    everything = np.arange(60)
+    problem = make_problem(X, y, [(everything, everything[:0])], n_classes=2, dtype=np.float64)
+    state, _ = settled(Together(solver), joint, np.zeros(8))
+    coef, intercept, _, converged = Together(solver).refit(problem, joint, state, np.zeros(8), tol=1e-8, max_epochs=2000)
+    model_coef, model_intercept = settled_fit(problem)
+    assert converged
+    np.testing.assert_allclose(coef, model_coef, atol=1e-5)
+    np.testing.assert_allclose(intercept, model_intercept, atol=1e-5)
+
+
+def settled_fit(problem):
+    solver = Aid(with_adjoint=False, tol=1e-12)
+    state = solver.advance(problem, solver.init(problem, np.zeros(problem.n_features)))
+    coef, intercept = solver.coefficients(problem, state)
+    return coef[0], intercept[0]
+
+
+def test_precision_and_sizes_are_those_of_the_parts(some):
+    X, y, splits = some
+    joint = one_part_a_split(X, y, splits, [None] * SPLITS, 8)
+    assert (joint.n_splits, joint.n_outputs, joint.n_rows) == (SPLITS, 1, 60)
+    single = joint.astype(np.float32)
+    assert single.dtype == np.float32
+    together = Together(Dual())
+    state = together.advance(single, together.init(single, np.zeros(8)))
+    state = together.convert(joint, state)
+    assert {own.table.dtype.name for own in state.states} == {"float64"}
+    V, v = together.adjoint(joint, state)
+    assert len(V) == len(v) == SPLITS
