@@ -261,8 +261,8 @@ def hypergradient(
     log_penalties = np.broadcast_to(np.asarray(log_penalties, dtype=np.float64), (X.shape[1],))
     if not (np.isneginf(log_penalties) | (np.abs(log_penalties) <= FARTHEST)).all():
         raise ValueError(
-            f"log_penalties must be finite, between {-FARTHEST:g} and {FARTHEST:g}, or -inf for none. Leave out a feature "
-            "rather than give it an infinite penalty."
+            f"log_penalties must be numbers between {-FARTHEST:g} and {FARTHEST:g}, or -inf for no penalty. Leave out "
+            "a feature that is to weigh nothing."
         )
     for name, value in (("tol", tol), ("max_epochs", max_epochs)):
         if not value > 0:

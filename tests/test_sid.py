@@ -196,7 +196,7 @@ def replaced(array, index, value):
         (lambda X, y: {"sample_weight": -np.ones(300)}, "[Nn]egative"),
         (lambda X, y: {"sample_weight": (y == 0).astype(float)}, "class 1.* sample_weight"),
         (lambda X, y: {"sample_weight": np.ones(299)}, "sample_weight"),
-        (lambda X, y: {"log_penalties": np.full(12, np.nan)}, "log_penalties must be finite"),
+        (lambda X, y: {"log_penalties": np.full(12, np.nan)}, "log_penalties must be numbers"),
         (lambda X, y: {"log_penalties": np.zeros(11)}, "12"),
     ],
 )
