@@ -5,6 +5,12 @@ Batch, Stoch const and Stoch dec, with ``dual`` and ``aid`` beside them, on MNIS
 them: the rate O(1/t) is that of independent draws (a shuffle in each epoch, the package's default, is faster once the noise
 dominates: Figure 2 has both). All other choices: ``_paper.py``.
 
+What comes out: constant steps stand at their floor from q = .91 down, decreasing steps pass them there within 20 epochs, and
+Batch passes both at q = .5 and .09. At q = .99 constant steps, which are larger, lead for 100 epochs, where decreasing ones draw
+level (they are 40 times nearer if the derivatives are taken feature by feature, before they are summed for the one λ); both are
+four decades ahead of Batch. The squared error falls as 1/t where noise is all that is left (slope of all features -1.1 and -0.9
+for λ = 10 and 100), and faster while the start is being forgotten (-2.0 and -1.4 for 0.1 and 1).
+
     python examples/benchmarks/paper_1.py --save
     python examples/benchmarks/paper_1.py --draw paper_1.png
 """
