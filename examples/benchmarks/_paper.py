@@ -12,8 +12,8 @@ Choices of ours, as the captions leave them open:
 - ``dual`` solves both systems in one pass, which counts as 2 epochs; its points are one run in float64, looked at on its way:
   it has no step sizes that know the budget, so a fresh run would pass through the same points.
 - ``aid`` is Newton's method and conjugate gradient with the Hessian's diagonal as preconditioner, in float64. Its points are
-  one run whose tolerance is tightened tenfold from 1e-2 to 1e-6, on the first run's rows only, as nothing in it is random.
-  One product with X and one with X' count as an epoch.
+  one run, its tolerance tightened tenfold from 1e-2 until the lower level's gradient is below 1e-6, on the first run's rows
+  only, as nothing in it is random. One product with X and one with X' count as an epoch.
 - Seconds are the solves' processor time on one thread: without the layout of the rows, and without the 64 products from which
   the paper's step sizes come.
 """
@@ -230,7 +230,7 @@ def draw(panels, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    fig, axes = plt.subplots(2, len(panels), figsize=(2 + 3.6 * len(panels), 7), squeeze=False, sharey="col")
+    fig, axes = plt.subplots(2, len(panels), figsize=(2 + 3.6 * len(panels), 7), squeeze=False, sharey=True)
     for column, (title, panel) in zip(axes.T, panels.items(), strict=True):
         column[0].set_title(f"{title}, q = {panel['q']:.3f}")
         for ax, unit in zip(column, ("epochs", "seconds"), strict=True):
@@ -238,7 +238,7 @@ def draw(panels, path):
                 bars = np.array([np.zeros(len(record["std"])), record["std"]])
                 style = {"fmt": "--o" if name in ("dual", "aid") else "-o", "color": f"C{i}", "ms": 3, "capsize": 2}
                 ax.errorbar(record[unit], record["mean"], bars, label=name, **style)
-            ax.set(xscale="log", yscale="log", xlabel=unit)
+            ax.set(xscale="log", yscale="log", ylim=(1e-14, 3.0), xlabel=unit)
     axes[0, 0].set_ylabel("squared relative error of the hypergradient")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     fig.set_layout_engine("constrained")

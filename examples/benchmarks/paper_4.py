@@ -9,16 +9,20 @@ Stoch dec has 20 epochs: 10 + 10, or 15 for the lower level and 5 for the linear
 Choices of ours: six outer steps; a new λ starts from the w and v of the one before (from zero, Batch would not leave the
 neighbourhood of w = 0), with step sizes begun anew; minibatches of 57 through a new order of the rows in each epoch; float32;
 what is plotted is measured at the w_t that the hypergradient was taken at, as that is what a method knows. ``dual`` makes 10
-joint passes, 20 epochs, a hypergradient, and in a second line 2 passes, with five times as many steps. ``aid`` is conjugate
-gradient with HOAG's decreasing tolerance, one run, until 60 s are over; its epochs are pairs of products. Seconds are the
-hypergradients' processor time, on one thread: neither the evaluation nor the set-up counts. "Converged" is w(λ) at the last λ
-of the first run.
+joint passes, 20 epochs and its revisits, a hypergradient, and in a second line 2 passes, with five times as many steps; a third
+goes on to 200 steps in one run, to see what becomes of the test accuracy. ``aid`` is conjugate gradient with HOAG's decreasing
+tolerance, one run, until 60 s are over; its epochs are pairs of products. Seconds are the hypergradients' processor time, on
+one thread: neither the evaluation nor the set-up counts. "Converged" is w(λ) at the last λ of the first run.
 
     python examples/benchmarks/paper_4.py --save
     python examples/benchmarks/paper_4.py --draw paper_4.png
 
-What the search does to the test accuracy: see the last lines it prints. A step size β/(γ + i) with γ = 2/(1 - q²), q so near 1,
-hardly falls in a thousand steps: Stoch dec is Stoch const here.
+What the search does to the test accuracy: it is 77.6% at λ_0, once w(λ_0) is reached. Batch and the stochastic steps spend
+their 120 epochs on reaching it: their λ has hardly moved, and at the last one w(λ) has 77.6% still. ``dual`` gains 2 points in
+30 steps (79.6%) and nearly 3 in 100 (80.4%). From there the validation accuracy goes on, from 93.8% to 95.9% after 200 steps,
+while the test accuracy falls to 80.0%: the rest is the validation rows learnt by heart.
+
+A step β/(γ + i) with γ = 2/(1 - q²), q so near 1, hardly falls in a thousand steps: Stoch dec is Stoch const here.
 """
 
 from typing import NamedTuple
@@ -33,6 +37,7 @@ from sksid.solvers import BATCH, Aid, Dual, Sgd, Steps
 from sksid.solvers._aid import _Level
 
 STEPS, RUNS, STEP_SIZE, AID_SECONDS = 6, 5, 100.0, 60.0
+FAR = "dual, 200 steps"
 METRICS = ("validation loss", "validation accuracy", "test accuracy")
 
 
@@ -57,6 +62,7 @@ for name, steps in {"Batch": BATCH, "Stoch const": Steps("constant"), "Stoch dec
 METHODS |= {
     "dual": Method(Dual(), 10.0),
     "dual, 2 passes": Method(Dual(), 2.0, 5 * STEPS),
+    FAR: Method(Dual(), 2.0, 200, runs=1),
     "aid": Method(Aid(max_direct=0, first_tol=1e-4, tightening=0.5, tol=1e-7), runs=1, seconds=AID_SECONDS),
 }
 
