@@ -2,15 +2,20 @@
 
 Options: ``:rows:`` where in its numbers the rows are (``rows`` by default, as a path with dots), ``:columns:`` which columns to
 show, separated by commas.
+
+``.. drawn:: paper_1``: the figure that a benchmark draws of its results.
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 
-RESULTS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks" / "results"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks"
+RESULTS = BENCHMARKS / "results"
 
 
 class Results(Directive):
@@ -35,6 +40,20 @@ class Results(Directive):
         return [_table(columns, rows), nodes.paragraph("", "", nodes.emphasis(text=source))]
 
 
+class Drawn(Directive):
+    """An image, drawn while the page is read."""
+
+    required_arguments = 1
+
+    def run(self):
+        name, env = self.arguments[0], self.state.document.settings.env
+        self.state.document.settings.record_dependencies.add(str(RESULTS / f"{name}.json"))
+        path = Path(env.srcdir) / "_figures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", "--draw", path], check=True)
+        return [nodes.image(uri=f"/_figures/{name}.png", alt=name)]
+
+
 def _table(columns, rows):
     group = nodes.tgroup("", *[nodes.colspec(colwidth=1) for _ in columns], cols=len(columns))
     group += nodes.thead("", _row(columns))
@@ -55,4 +74,5 @@ def _text(value):
 def setup(app):
     """Called by Sphinx."""
     app.add_directive("results", Results)
+    app.add_directive("drawn", Drawn)
     return {"parallel_read_safe": True}
