@@ -1,6 +1,7 @@
 """Data that several test files share."""
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -52,3 +53,11 @@ def no_switching():
     sys.setswitchinterval(60.0)
     yield
     sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def listening():
+    """Ctrl-C raises KeyboardInterrupt, also in a process that was started in the background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -438,7 +438,7 @@ def test_averaging_calms_constant_steps():
     assert relative_error(averaged.coef, exact) < 0.5 * relative_error(plain.coef, exact)
 
 
-def test_an_interrupt_is_heard_during_an_epoch(monkeypatch):
+def test_an_interrupt_is_heard_during_an_epoch(monkeypatch, listening):
     """Between the calls that an epoch is made of."""
     problem, log_penalties = rows(4)
     calls, descend = [], _sgd.kernels.descend

@@ -345,7 +345,7 @@ def test_a_kernel_lets_other_threads_run(no_switching):
     assert after > before
 
 
-def test_an_interrupt_is_heard_during_a_long_advance(digits):
+def test_an_interrupt_is_heard_during_a_long_advance(digits, listening):
     X, y = digits
     problem = make_problem(X, y, list(StratifiedKFold(5).split(X, y)), n_classes=10)
     solver = Dual()
