@@ -239,6 +239,7 @@ def draw(panels, path):
                 style = {"fmt": "--o" if name in ("dual", "aid") else "-o", "color": f"C{i}", "ms": 3, "capsize": 2}
                 ax.errorbar(record[unit], record["mean"], bars, label=name, **style)
             ax.set(xscale="log", yscale="log", ylim=(1e-14, 3.0), xlabel=unit)
+            ax.xaxis.set_minor_formatter("")
     axes[0, 0].set_ylabel("squared relative error of the hypergradient")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     fig.set_layout_engine("constrained")

@@ -4,6 +4,10 @@
 vector of 784 derivatives. Methods as in Figure 1, and "shuffled": decreasing steps through a new order of the rows in each
 epoch. All other choices: ``_paper.py``.
 
+What comes out (q = .99): constant steps are at their floor, 2e-4, after 20 epochs; decreasing steps, behind until then, are
+five times nearer after 100, and still falling faster than 1/t (slope -2.3), as the start is not forgotten yet: so far a shuffle
+makes no difference. Batch has hardly begun. ``dual`` is past all of them after 10 epochs.
+
     python examples/benchmarks/paper_2.py --save
     python examples/benchmarks/paper_2.py --draw paper_2.png
 """
