@@ -264,9 +264,10 @@ def hypergradient(
             f"log_penalties must be numbers between {-FARTHEST:g} and {FARTHEST:g}, or -inf for no penalty. Leave out "
             "a feature that is to weigh nothing."
         )
-    for name, value in (("tol", tol), ("max_epochs", max_epochs)):
-        if not value > 0:
-            raise ValueError(f"{name} is {value!r}. Set a positive number.")
+    if not tol >= 0:
+        raise ValueError(f"tol is {tol!r}. Set a positive number, or 0 to spend all of max_epochs.")
+    if not max_epochs > 0:
+        raise ValueError(f"max_epochs is {max_epochs!r}. Set a positive number.")
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype is {dtype!r}. Set numpy.float64 or numpy.float32.")
     solver, project = _solver_of(solver), (lambda gradient: gradient)

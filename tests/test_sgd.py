@@ -623,7 +623,7 @@ def test_every_setting_is_checked():
         ({"log_penalties": np.inf}, ValueError, "log_penalties must be numbers"),
         ({"log_penalties": -np.inf, "solver": "sgd"}, ValueError, "penalty on every feature"),
         ({"log_penalties": 800.0}, ValueError, "log_penalties must be numbers between -100 and 100"),
-        ({"tol": 0.0}, ValueError, r"tol is 0\.0\. Set"),
+        ({"tol": -1e-4}, ValueError, r"tol is -0\.0001\. Set"),
         ({"tol": np.nan}, ValueError, r"tol is nan\. Set"),
         ({"max_epochs": 0}, ValueError, r"max_epochs is 0\. Set"),
         ({"dtype": np.int64}, ValueError, r"dtype is .*int64.*\. Set"),
