@@ -14,7 +14,7 @@ from sksid import _estimators
 from sksid._pipeline import View, is_stateless, make_split_view, make_view
 from sksid._sklearn import check_sample_weight
 from sksid.descent import FEW, ladder
-from sksid.problem import Joint, make_problem
+from sksid.problem import Joint, groups_of_splits, in_groups, make_problem
 from sksid.sid import as_indices, check_splits
 from sksid.structures import Features, Structure, make_structure, scaled, without
 
@@ -93,29 +93,30 @@ class Data:
         entries = X.nnz if sp.issparse(X) else X.size
         return np.float32 if entries * len(self.splits) > 1e6 else np.float64
 
-    def problem(self, **settings):
-        """The splits laid out for the solvers: one problem where they share their features, else one a split.
+    def problems(self, **settings):
+        """The splits laid out for the solvers, and the monitor's rows as validation rows of every split (None without one).
 
-        Splits that share their features are never taken apart for the sake of threads: one by one, an epoch takes 1.3 to 1.5
-        times as long with 20 and 39 classes, 2 to 3 times with two, and the result would depend on their grouping.
+        In one part, or two halves of the splits, where they share their features; else in one part a split.
         """
         if self.split_views is None:
-            return self._lay_out(self.view.X, np.arange(self.labels.size), self.splits, self.train_scale, **settings)
-        parts = []
+            return self._shared_problems(**settings)
+        parts, monitored, inside = [], [], (np.empty(0, dtype=np.intp), np.arange(self.monitor.size))
         for k, ((train, val), own) in enumerate(zip(self.splits, self.split_views, strict=True)):
             split = np.arange(train.size), np.arange(train.size, train.size + val.size)
             X, scale = _stack(own.view.X, own.val), self.train_scale[:, k : k + 1]
             parts.append(self._lay_out(X, np.concatenate([train, val]), [split], scale, **settings))
-        return self._join(parts)
+            if self.monitor.size:
+                monitored.append(self._lay_out(own.monitor, self.monitor, [inside]))
+        return self._join(parts), self._join(monitored) if self.monitor.size else None
 
-    def monitor_problem(self):
-        """The monitor's rows, as validation rows of every split; None where there is no monitor."""
+    def _shared_problems(self, **settings):
+        X, inside = self.view.X, (np.empty(0, dtype=np.intp), np.arange(self.monitor.size))
+        whole = self._lay_out(X, np.arange(self.labels.size), self.splits, self.train_scale, **settings)
+        groups = groups_of_splits(whole)
         if not self.monitor.size:
-            return None
-        split = np.empty(0, dtype=np.intp), np.arange(self.monitor.size)
-        if self.split_views is None:
-            return self._lay_out(self.view.X[self.monitor], self.monitor, [split] * len(self.splits))
-        return self._join([self._lay_out(own.monitor, self.monitor, [split]) for own in self.split_views])
+            return in_groups(whole, groups), None
+        monitored = self._lay_out(X[self.monitor], self.monitor, [inside] * len(self.splits))
+        return in_groups(whole, groups), in_groups(monitored, groups)
 
     def refit_problem(self, target):
         """All rows as training rows of one fit, in float64."""

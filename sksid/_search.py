@@ -28,8 +28,9 @@ from sksid._sklearn import (
     check_method_params,
 )
 from sksid._tasks import SearchTasks, fitted_at
-from sksid._warm_start import last_log_penalties
+from sksid._warm_start import last_log_penalties, last_models
 from sksid.descent import Bilevel, Descent, ladder
+from sksid.problem import Joint
 from sksid.sid import solve
 from sksid.structures import Structure
 
@@ -91,12 +92,14 @@ class HypergradientSearchCV(BaseSearchCV):
     n_iter_no_change : int, default=10
         Steps without a better monitor loss after which a search of many penalties ends.
     warm_start : bool, default=False
-        Whether ``fit`` starts from the penalties of the last one, where X has as many features; the estimator's ``C`` then
-        has no effect. The shared penalty is tuned again and stays a candidate. The solvers start afresh.
+        Whether ``fit`` starts from the penalties of the last one, where X has as many features, and from its splits' models,
+        which are kept for that, where they have the same shapes. The estimator's ``C`` then has no effect. The shared penalty
+        is tuned again and stays a candidate.
     n_jobs : int, default=None
-        Splits that are preprocessed at the same time, in processes; that are descended on at the same time, in threads, where
-        they have preprocessing of their own; and that are scored at the same time, where ``scoring`` is not the log loss. The
-        result is the same for any number, bit for bit.
+        Splits that are preprocessed at the same time, in processes; that are descended on at the same time, in threads (those
+        with preprocessing of their own, and two halves of the others where there are more than two classes and much data);
+        and that are scored at the same time, where ``scoring`` is not the log loss. The result is the same for any number,
+        bit for bit.
     random_state : int, RandomState instance or None, default=None
         Of the order of visits and the choice of the monitor.
     verbose : int, default=0
@@ -274,11 +277,11 @@ class HypergradientSearchCV(BaseSearchCV):
         self.n_splits_ = len(data.splits)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
 
-        problem = data.problem(dtype=data.search_dtype, seed=seed)
+        problem, monitored = data.problems(dtype=data.search_dtype, seed=seed)
         score = None
         if self.scoring not in LOG_LOSS:
             score = SplitScorer(self._final, scorers, X, y, data, routed.scorer.score, self.n_jobs)
-        bilevel = Bilevel(problem, self._make_solver(self.solver, problem, data), data.monitor_problem(), score)
+        bilevel = Bilevel(problem, self._make_solver(self.solver, problem), monitored, score)
         last = last_log_penalties(self, target, data)
         rungs = data.rungs if last is None else ladder(data.structure)
 
@@ -291,8 +294,11 @@ class HypergradientSearchCV(BaseSearchCV):
 
         with tasks.searching(len(rungs) * self.max_iter, snapshot) as outer_steps:
             climbed = self._climb(bilevel, rungs, last, data, target, seed, outer_steps)
-            bilevel, climbed = self._without_noise(bilevel, climbed, data, seed)
+            bilevel, climbed = self._without_noise(bilevel, climbed, seed)
             bilevel, climbed = self._polish(bilevel, climbed, partial(self._tabulate, target=target, data=data))
+        if self.warm_start:
+            ends = bilevel.problem, climbed.state
+            self._split_models = bilevel.solver.coefficients(*ends), bilevel.solver.adjoint(*ends)
         self._report(climbed, target, data, scorers)
         warn_at_edge(climbed.steps[climbed.best], self.structure_, target)
         if self.solver == "sgd":
@@ -307,16 +313,16 @@ class HypergradientSearchCV(BaseSearchCV):
     def _final(self):
         return _estimators.final_step(self.estimator)[1]
 
-    def _make_solver(self, name, problem, data):
+    def _make_solver(self, name, problem):
         solver = solvers.choose(problem) if name == "auto" else solvers.NAMES[name]()
-        return solver if data.split_views is None else solvers.Together(solver, self.n_jobs)
+        return solvers.Together(solver, self.n_jobs) if isinstance(problem, Joint) else solver
 
     # ---- descend --------------------------------------------------------------------------------------------------------
 
     def _climb(self, bilevel, rungs, last, data, target, seed, outer_steps):
         descent = Descent(max_iter=self.max_iter, tol=self.tol, n_iter_no_change=self.n_iter_no_change)
         start = data.start(target.log_penalty(data.n_train)) if last is None else last
-        state = bilevel.solver.init(bilevel.problem, start, seed=seed)
+        state = bilevel.solver.init(bilevel.problem, start, seed=seed, start=last_models(self, bilevel.problem))
         return outer_steps.climb(bilevel, state, rungs, descent, self._tell, top=last)
 
     def _tell(self, step):
@@ -328,11 +334,11 @@ class HypergradientSearchCV(BaseSearchCV):
                 + f" ({step.n_epochs:.1f} epochs, {step.seconds:.2f} s)"
             )
 
-    def _without_noise(self, bilevel, climbed, data, seed):
+    def _without_noise(self, bilevel, climbed, seed):
         """After a climb by ``"sgd"``, whose noise keeps it from a score's accuracy: the solver of ``"auto"``, at its start."""
         if self.solver != "sgd":
             return bilevel, climbed
-        solver = self._make_solver("auto", bilevel.problem, data)
+        solver = self._make_solver("auto", bilevel.problem)
         state = solver.init(bilevel.problem, climbed.state.log_penalties, seed=seed)
         return replace(bilevel, solver=solver), replace(climbed, state=state)
 

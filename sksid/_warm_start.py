@@ -3,6 +3,7 @@
 import numpy as np
 
 from sksid.descent import within_range
+from sksid.problem import parts_of
 
 
 def last_log_penalties(search, target, data):
@@ -20,3 +21,12 @@ def last_log_penalties(search, target, data):
     start = data.start(logs.mean())
     start[: data.n_own][bounded] = logs
     return within_range(np.where(data.unpenalized, -np.inf, start))
+
+
+def last_models(search, problem):
+    """Where each split's lower level and adjoint ended, for ``Solver.init``; None if not known, or of other shapes."""
+    models = getattr(search, "_split_models", None) if search.warm_start else None
+    shapes = [(problem.n_outputs, part.n_features) for part in parts_of(problem) for _ in range(part.n_splits)]
+    if models is None or [W.shape for W in models[0][0]] != shapes:
+        return None
+    return models

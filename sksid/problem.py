@@ -20,6 +20,9 @@ COLUMNS_AHEAD = 16
 # examples/benchmarks/kernel.py).
 DENSE_FROM = 0.8
 
+# Multiply-adds of one pass from which splits are taken apart: some 0.05 seconds. Below, a thread's start costs as much.
+WORK_FOR_GROUPS = 5e7
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -78,6 +81,11 @@ class Problem:
     def dtype(self):
         return self.values.dtype
 
+    @property
+    def work(self):
+        """Multiply-adds of one pass over the rows, for both levels."""
+        return self.values.size * 2 * self.n_splits * self.n_outputs
+
     @cached_property
     def matrix(self):
         """The rows as a CSR array or an ndarray, without a copy."""
@@ -122,6 +130,16 @@ class Problem:
     def val_weights(self, split):
         """The weight of every row in the upper level of a split, (n_rows,); they sum to 1."""
         return self.weights * self.val_scale[split] * (self.roles[:, split] == VALIDATION)
+
+    def of_splits(self, splits):
+        """The same rows in some of the splits only, an array of int; the entries are shared, not copied."""
+        roles, scale = self.roles[:, splits], self.train_scale[:, splits]
+        return replace(
+            self,
+            roles=np.ascontiguousarray(roles),
+            train_scale=np.ascontiguousarray(scale),
+            val_scale=self.val_scale[splits],
+        )
 
     def astype(self, dtype):
         """The same problem with its reals in another precision."""
@@ -212,7 +230,8 @@ def _lay_out_entries(X, order, dtype):
 class Joint:
     """Problems side by side, each with its own splits and features, under penalties that they share.
 
-    Where preprocessing is fitted on the training rows of a split, every split has features of its own: one part each.
+    Where preprocessing is fitted on the training rows of a split, every split has features of its own: one part each. Where
+    they share their features but there is much to do, each part has some of them (``in_groups``).
 
     Attributes
     ----------
@@ -262,3 +281,25 @@ class Joint:
         else:
             out[columns] += values  # no feature stands twice in a part
         return out
+
+
+def groups_of_splits(problem):
+    """Which splits go together, a list of int arrays: two halves for two threads, where that pays; else all.
+
+    It depends on the problem alone, so that results do not depend on the number of threads. The splits of two classes
+    stay together: all of them are in one register, and half of them would take as long.
+    """
+    pays = problem.n_outputs > 1 and problem.n_splits > 1 and problem.work >= WORK_FOR_GROUPS
+    return np.array_split(np.arange(problem.n_splits), 2 if pays else 1)
+
+
+def in_groups(problem, groups):
+    """The problem as a Joint with a part for each of these groups of splits; the problem itself where there is but one."""
+    if len(groups) == 1:
+        return problem
+    return Joint(tuple(problem.of_splits(group) for group in groups), (None,) * len(groups), problem.n_features)
+
+
+def parts_of(problem):
+    """The parts of a Joint problem; another is its own only part."""
+    return problem.parts if isinstance(problem, Joint) else (problem,)

@@ -5,8 +5,11 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from oracles import split_losses
 from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import scale
 from threadpoolctl import threadpool_limits
 
@@ -25,6 +28,14 @@ def cancer():
     """569 rows, 30 features of unit variance, two classes."""
     X, y = load_breast_cancer(return_X_y=True)
     return scale(X), y
+
+
+@pytest.fixture(scope="session")
+def cancer_optimum(cancer):
+    """The least log loss of one penalty in three folds, over a fine grid of it."""
+    X, y = cancer
+    splits = list(StratifiedKFold(3).split(X, y))
+    return min(split_losses(X, y, splits, log_penalty).mean() for log_penalty in np.linspace(-3, 5, 40))
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, OneHotEncoder
 from sksid import HypergradientSearchCV
 from sksid._data import prepare
 from sksid._pipeline import is_stateless, preprocessing_steps
+from sksid.problem import Problem
 from sksid.solvers import _together
 
 CONVERGED = {"solver": "newton-cg", "tol": 1e-9, "max_iter": 10_000}
@@ -154,17 +155,16 @@ def test_numbers_are_searched_as_by_grid_search(estimator, solver, cancer):
 
 
 @pytest.mark.parametrize(
-    "estimator",
+    ("estimator", "container"),
     [
-        make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression()),
-        make_pipeline(CountVectorizer(min_df=2), TfidfTransformer(), LogisticRegression()),
-        make_pipeline(HashingVectorizer(n_features=256), LogisticRegression()),
-        make_pipeline(make_union(TfidfVectorizer(), CountVectorizer(analyzer="char")), LogisticRegression()),
-        make_pipeline(make_pipeline(CountVectorizer(), SelectKBest(k=30)), Normalizer(), LogisticRegression()),
+        (make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression()), list),
+        (make_pipeline(CountVectorizer(min_df=2), TfidfTransformer(), LogisticRegression()), np.array),
+        (make_pipeline(HashingVectorizer(n_features=256), LogisticRegression()), np.array),
+        (make_pipeline(make_union(TfidfVectorizer(), CountVectorizer(analyzer="char")), LogisticRegression()), pd.Series),
+        (make_pipeline(make_pipeline(CountVectorizer(), SelectKBest(k=30)), Normalizer(), LogisticRegression()), pd.Series),
     ],
     ids=["tfidf", "steps", "hashing", "union", "selected"],
 )
-@pytest.mark.parametrize("container", [list, np.array, pd.Series])
 def test_raw_text_is_searched_as_by_grid_search(estimator, container, documents):
     texts, y = documents
     X = container(texts)
@@ -256,6 +256,8 @@ def test_the_best_estimator_is_a_plain_pipeline(documents):
     assert clone(best).fit(X, y).score(X, y) > 0.8
 
 
+# joblib says so where the disk is slow
+@pytest.mark.filterwarnings("ignore:Persisting input arguments took:UserWarning")
 def test_memory_keeps_the_preprocessing(documents, tmp_path):
     X, y = documents
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression(), memory=str(tmp_path))
@@ -384,7 +386,10 @@ def test_stateless_preprocessing_leaves_one_problem(cancer):
     routed = search._get_routed_params_for_fit({})
     data = prepare(search, X, y, search_target(search), routed)
     assert data.split_views is None
-    assert data.problem(dtype=np.float64).n_splits == 3
+    problem, monitored = data.problems(dtype=np.float64)
+    assert isinstance(problem, Problem)
+    assert problem.n_splits == 3
+    assert monitored is None
 
 
 def search_target(search):

@@ -1,4 +1,4 @@
-"""A callable ``refit``, the one-standard-error rule, and a warm start."""
+"""A callable ``refit``, and the one-standard-error rule."""
 
 import pickle
 from functools import partial
@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from oracles import fit_reference
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression, SGDClassifier
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sksid import HypergradientSearchCV, one_standard_error
 
@@ -145,66 +143,3 @@ def test_the_rule_takes_the_name_of_a_score(cancer):
     search = search_for(scoring=["accuracy", "roc_auc"], refit=rule).fit(*cancer)
     assert search.best_index_ == rule(search.cv_results_)
     assert pickle.loads(pickle.dumps(search)).best_index_ == search.best_index_
-
-
-# ---- warm start ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_warm_start_begins_at_the_last_penalties(cancer):
-    X, y = cancer
-    search = search_for(warm_start=True, estimator=LogisticRegression(C=1e-4)).fit(X, y)
-    first, n_iter = search.penalties_, search.n_iter_
-    search.fit(X, y)
-    assert 1.0 / search.cv_results_["param_C"][0] == pytest.approx(first[0])
-    assert search.n_iter_ < n_iter
-    np.testing.assert_allclose(search.penalties_, first, rtol=0.05)
-    cold = search.set_params(warm_start=False).fit(X, y)
-    assert cold.n_iter_ == n_iter
-
-
-@pytest.mark.parametrize("estimator", [LogisticRegression(), SGDClassifier(loss="log_loss", alpha=0.01)], ids=["C", "alpha"])
-def test_a_warm_start_of_many_penalties_begins_at_each_of_them(estimator, cancer):
-    X, y = cancer
-    search = search_for("per_feature", warm_start=True, estimator=estimator, max_iter=15, early_stopping=False).fit(X, y)
-    assert search.structure_.name == "per_feature"
-    before = search.penalties_
-    search.set_params(max_iter=1, refit=lambda results: len(results["params"]) - 1).fit(X, y)
-    assert list(dict.fromkeys(search.cv_results_["structure"])) == ["shared", "per_feature"]
-    np.testing.assert_allclose(search.penalties_, before, rtol=1e-9)
-
-
-def test_a_warm_start_needs_the_same_number_of_features(cancer):
-    X, y = cancer
-    search = search_for(warm_start=True, estimator=LogisticRegression(C=0.5)).fit(X, y)
-    search.fit(X[:, :20], y)
-    assert search.cv_results_["param_C"][0] == pytest.approx(0.5)
-    assert clone(search).fit(X, y).cv_results_["param_C"][0] == pytest.approx(0.5)
-
-
-def test_a_warm_start_survives_pickling_and_takes_new_data(cancer):
-    X, y = cancer
-    rows = next(StratifiedKFold(2, shuffle=True, random_state=0).split(X, y))
-    search = search_for("per_feature", warm_start=True, max_iter=15).fit(X[rows[0]], y[rows[0]])
-    stored = pickle.dumps(search)
-    assert len(stored) < 100_000
-    one, two = pickle.loads(stored).fit(X[rows[1]], y[rows[1]]), search.fit(X[rows[1]], y[rows[1]])
-    np.testing.assert_array_equal(one.penalties_, two.penalties_)
-
-
-def test_a_warm_start_leaves_features_unpenalised(cancer):
-    X, y = cancer
-    search = search_for("per_feature", warm_start=True, unpenalized=[0, 1], max_iter=4, early_stopping=False).fit(X, y)
-    search.set_params(max_iter=1).fit(X, y)
-    np.testing.assert_array_equal(search.penalties_[:2], 0.0)
-    freed = search.set_params(unpenalized=None).fit(X, y)
-    assert (freed.penalties_ > 0).all()
-
-
-def test_pipelines_take_rules_and_warm_starts(cancer):
-    X, y = cancer
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3))
-    search = search_for(estimator=pipeline, warm_start=True, refit=one_standard_error, cv=5).fit(X, y)
-    first = search.best_params_["logisticregression__C"]
-    assert search.best_estimator_[-1].C == first
-    search.fit(X, y)
-    assert search.cv_results_["param_logisticregression__C"][0] == pytest.approx(first)

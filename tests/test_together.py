@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import central_differences, relative_error, split_losses
+from oracles import central_differences, relative_error, solve_directly, split_losses
 from sklearn.model_selection import StratifiedKFold
 
 from sksid.problem import Joint, make_problem
@@ -102,17 +102,10 @@ def test_the_refit_is_one_fit_on_all_rows(solver, some):
     problem = make_problem(X, y, [(everything, everything[:0])], n_classes=2, dtype=np.float64)
     state, _ = settled(Together(solver), joint, np.zeros(8))
     coef, intercept, _, converged = Together(solver).refit(problem, joint, state, np.zeros(8), tol=1e-8, max_epochs=2000)
-    model_coef, model_intercept = settled_fit(problem)
+    model_coef, model_intercept = solve_directly(problem, np.zeros(8))
     assert converged
     np.testing.assert_allclose(coef, model_coef, atol=1e-5)
     np.testing.assert_allclose(intercept, model_intercept, atol=1e-5)
-
-
-def settled_fit(problem):
-    solver = Aid(with_adjoint=False, tol=1e-12)
-    state = solver.advance(problem, solver.init(problem, np.zeros(problem.n_features)))
-    coef, intercept = solver.coefficients(problem, state)
-    return coef[0], intercept[0]
 
 
 def test_precision_and_sizes_are_those_of_the_parts(some):

@@ -1,5 +1,6 @@
 """Solvers of the lower level and the adjoint system behind one contract."""
 
+from sksid.problem import parts_of
 from sksid.solvers._aid import Aid
 from sksid.solvers._base import NotFiniteError
 from sksid.solvers._dual import Dual
@@ -20,8 +21,7 @@ def choose(problem):
     Small dense problems with weak penalties are where stochastic solvers need hundreds of epochs and a factorisation none.
     ``problem`` may be a Joint one.
     """
-    parts = getattr(problem, "parts", (problem,))
-    unknowns = max((part.n_features + 1) * part.n_outputs for part in parts)
+    unknowns = max((part.n_features + 1) * part.n_outputs for part in parts_of(problem))
     if unknowns <= DIRECT_UNKNOWNS and problem.n_rows * unknowns**2 <= DIRECT_FLOPS:
         return Aid()
     return Dual()

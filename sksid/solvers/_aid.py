@@ -13,7 +13,7 @@ from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from sksid.problem import TRAIN, VALIDATION
-from sksid.solvers._base import check_finite, is_count, is_positive, place_features, require
+from sksid.solvers._base import check_finite, is_count, is_positive, mean_model, require
 
 MAX_HALVINGS = 40
 DENSE_FROM = 0.1  # share of non-zeros from which BLAS on all entries beats sparse products
@@ -87,12 +87,14 @@ class Aid:
         """An epoch ends with both solves converged, unless they are to become so by and by."""
         return self.first_tol is None
 
-    def init(self, problem, log_penalties, seed=0):
-        """W = 0, V = 0. Nothing is random: ``seed`` has no effect."""
-        shape = (problem.n_splits, problem.n_features + 1, problem.n_outputs)
+    def init(self, problem, log_penalties, seed=0, start=None):
+        """W = 0, V = 0, or at ``start``. Nothing is random: ``seed`` has no effect."""
+        coef, adjoint = np.zeros((2, problem.n_splits, problem.n_features + 1, problem.n_outputs))
+        if start is not None:
+            coef, adjoint = (_stack_intercept(*side) for side in start)
         return AidState(
-            coef=np.zeros(shape),
-            adjoint=np.zeros(shape),
+            coef=coef,
+            adjoint=adjoint,
             losses=np.full(problem.n_splits, np.nan),
             residuals=np.full(problem.n_splits, np.inf),
             log_penalties=np.array(log_penalties, dtype=np.float64),
@@ -168,15 +170,14 @@ class Aid:
 
     def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """One fit on all rows, without an adjoint, from the splits' mean W."""
-        coef, intercept = self.coefficients(split_problem, state)
-        start = place_features(coef.mean(axis=0), columns, problem.n_features)
-        return self.refit_from(problem, np.vstack([start.T, intercept.mean(axis=0)]), log_penalties, tol)
+        start = mean_model(*self.coefficients(split_problem, state), columns, problem.n_features)
+        return self.refit_from(problem, start, log_penalties, tol)
 
     def refit_from(self, problem, start, log_penalties, tol):
-        """What ``refit`` returns, from W, b (n_features + 1, n_outputs)."""
+        """What ``refit`` returns, from W (1, n_outputs, n_features) and b (1, n_outputs)."""
         solver = replace(self, with_adjoint=False, first_tol=None)
         own = solver.init(problem, log_penalties)
-        own.coef[0] = start
+        own.coef = _stack_intercept(*start)
         own = solver.advance(problem, own)
         coef, intercept = solver.coefficients(problem, own)
         return coef[0], intercept[0], own.n_epochs, solver.residual(problem, own) <= tol
@@ -210,6 +211,10 @@ class Aid:
     def adjoint(self, problem, state):
         """V and v in the same shapes."""
         return _split_intercept(state.adjoint)
+
+
+def _stack_intercept(coef, intercept):
+    return np.concatenate([np.transpose(coef, (0, 2, 1)), np.asarray(intercept)[:, None]], axis=1, dtype=np.float64)
 
 
 def _split_intercept(stacked):

@@ -19,8 +19,8 @@ class Solver(Protocol):
 
     exact: bool
 
-    def init(self, problem, log_penalties, seed=0):
-        """A state at W = 0, V = 0."""
+    def init(self, problem, log_penalties, seed=0, start=None):
+        """A state at W = 0, V = 0; or at ``start``, what ``coefficients`` and ``adjoint`` gave, as far as that is of use."""
 
     def advance(self, problem, state, n_epochs=1.0):
         """Go on with both solves by so many epochs."""
@@ -61,7 +61,7 @@ class Solver(Protocol):
     def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """Solve one fit on all rows, in ``problem``'s precision, starting from the splits' state.
 
-        ``columns`` tells where the splits' features stand among those of ``problem``, as for ``place_features``.
+        ``columns`` tells where the splits' features stand among those of ``problem``, as for ``mean_model``.
 
         Returns coef (n_outputs, n_features), intercept (n_outputs,), the epochs spent, and whether the error
         expected of its probabilities met ``tol``.
@@ -98,16 +98,16 @@ def check_finite(values, solver):
         )
 
 
-def place_features(coef, columns, n_features):
-    """W of some features, (n_outputs, n), as that of others, (n_outputs, n_features): zero for those that it lacks.
+def mean_model(coef, intercept, columns, n_features):
+    """The splits' mean W and b, (1, n_outputs, n_features) and (1, n_outputs): zero for features that the splits lack.
 
     Parameters
     ----------
     columns : ndarray of int, (n,), or None
-        Where its features stand; those from ``n_features`` on are left out. None where they are the first.
+        Where the splits' features stand; those from ``n_features`` on are left out. None where they are the first.
     """
-    columns = np.arange(coef.shape[1]) if columns is None else columns
+    columns = np.arange(coef.shape[2]) if columns is None else columns
     kept = columns < n_features
-    placed = np.zeros((coef.shape[0], n_features))
-    placed[:, columns[kept]] = coef[:, kept]
-    return placed
+    placed = np.zeros((1, coef.shape[1], n_features))
+    placed[0, :, columns[kept]] = coef.mean(axis=0)[:, kept].T
+    return placed, intercept.mean(axis=0)[None]

@@ -6,7 +6,7 @@ import numpy as np
 
 from sksid._kernels import _dual as kernels
 from sksid.problem import TRAIN
-from sksid.solvers._base import check_finite, is_count, is_positive, place_features, require
+from sksid.solvers._base import check_finite, is_count, is_positive, mean_model, require
 
 CACHE_LINE = 64
 FLOAT32_CURVATURE = 3e5  # s x²/λ above which float32 duals are too coarse: their rounding moves the row's output by 0.02
@@ -113,8 +113,11 @@ class Dual:
         require(self, lambda x: is_count(x, least=0), "Set a whole number; 0 revisits no row.", "revisits")
         require(self, lambda x: x == 0 or is_positive(x) and x <= 1, "Set a number from 0 to 1.", "hardest", "warm")
 
-    def init(self, problem, log_penalties, seed=0):
-        """W = 0, V = 0: all duals zero. In the problem's precision, or in float64 where penalties are too weak for it."""
+    def init(self, problem, log_penalties, seed=0, start=None):
+        """W = 0, V = 0: all duals zero, or those that ``start`` implies.
+
+        In the problem's precision, or in float64 where penalties are too weak for it.
+        """
         problem = _in_precision(problem, log_penalties)
         n_sides, n_lanes = 1 + self.with_adjoint, problem.n_splits * problem.n_outputs
         free = np.flatnonzero(np.isneginf(log_penalties))
@@ -135,7 +138,30 @@ class Dual:
         state.table[:-1, n_sides * n_lanes] = np.exp(-_finite(state.log_penalties))
         sample = kernels.evaluate(problem, state, 0, min(problem.n_rows, 1024))
         self._set_intercept_stiffness(problem, state, sample)
-        return state
+        return state if start is None else self._start_at(problem, state, start)
+
+    def _start_at(self, problem, state, models):
+        """The duals that W and V imply, β = p − e_y and u = D r; zero in splits where those are of no use.
+
+        They are what a visit makes of a row where 1/λ = 0. But where rows or penalties are not those that W was found with,
+        Λ⁻¹ X_trᵀ S β may lie far from it: then β = 0 leaves the smaller duality gap, u = 0 the smaller residual.
+        """
+        n_lanes, sides = state.imbalance.shape[1], models[: state.imbalance.shape[0]]
+        used, inverse = state.imbalance.size, state.table[:, state.imbalance.size].copy()
+        state.table[:-1, :used] = np.concatenate([np.concatenate(coef) for coef, _ in sides]).T
+        state.table[-1, :used] = np.concatenate([np.concatenate(intercept) for _, intercept in sides])
+        state.table[:, used] = 0
+        for start, stop in _ranges(problem, state):
+            kernels.advance(problem, replace(state, drift=0.0), np.arange(start, stop), 1)
+        state.table[:, used] = inverse
+        sums = self.evaluate(problem, self.rebuild(problem, state))
+        useless = sums[:, SUM["gap"]] > np.log(problem.n_classes) * problem.train_totals
+        astray = sums[:, SUM["adjoint_residual"]] > sums[:, SUM["adjoint_size"]]
+        for side, splits in enumerate((useless, useless | astray)[: len(sides)]):
+            lanes = np.flatnonzero(np.repeat(splits, problem.n_outputs))
+            state.duals[:, side, lanes] = 0
+            state.table[np.ix_(np.append(state.free, problem.n_features), side * n_lanes + lanes)] = 0
+        return self.rebuild(problem, state)
 
     def advance(self, problem, state, n_epochs=1.0):
         """Visit ``n_epochs`` × all blocks, each epoch in a new order.
@@ -282,10 +308,9 @@ class Dual:
         solver = replace(self, with_adjoint=False)
         own = solver.init(problem, log_penalties)
         own.duals[:, 0] = _mean_over_splits(problem, split_problem, state)
-        coef, intercept = solver.coefficients(split_problem, state)
-        own.table[-1, : problem.n_outputs] = intercept.mean(axis=0)
-        coef = place_features(coef.mean(axis=0), columns, problem.n_features)
-        own.table[own.free, : problem.n_outputs] = coef[:, own.free].T
+        coef, intercept = mean_model(*solver.coefficients(split_problem, state), columns, problem.n_features)
+        own.table[-1, : problem.n_outputs] = intercept[0]
+        own.table[own.free, : problem.n_outputs] = coef[0][:, own.free].T
         own = solver.rebuild(problem, own)
         converged, worst, rounds = False, np.inf, 0
         while own.n_epochs < max_epochs and not converged:

@@ -13,7 +13,7 @@ from sksid import bounds
 from sksid._kernels import _sgd as kernels
 from sksid.problem import TRAIN
 from sksid.solvers._aid import Aid
-from sksid.solvers._base import check_finite, is_count, is_positive, place_features, require
+from sksid.solvers._base import check_finite, is_count, is_positive, mean_model, require
 
 WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
 VEC = 8  # lanes are padded to a multiple of this
@@ -124,8 +124,8 @@ class Sgd:
         require(self, lambda x: x in ("shuffle", "iid"), "Set 'shuffle' or 'iid'.", "sampling")
         require(self, lambda x: isinstance(x, bool), "Set True or False.", "warm", "averaging")
 
-    def init(self, problem, log_penalties, seed=0):
-        """W = 0, v = 0."""
+    def init(self, problem, log_penalties, seed=0, start=None):
+        """W = 0, v = 0, or those of ``start``."""
         if not (problem.train_totals > 0).all():
             raise ValueError("solver='sgd' needs training rows of positive weight in every split. Use other splits or weights.")
         lanes = _lanes(problem)
@@ -139,6 +139,9 @@ class Sgd:
             residuals=np.full(problem.n_splits, np.inf),
             random=np.random.RandomState(seed),
         )
+        for table, (coef, intercept) in zip(state.tables, start or (), strict=False):
+            table[:, :-1, : problem.n_outputs] = np.transpose(coef, (0, 2, 1))
+            table[:, -1, : problem.n_outputs] = intercept
         return self._set_rates(problem, state)
 
     def _set_rates(self, problem, state):
@@ -237,9 +240,8 @@ class Sgd:
 
     def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
         """One fit on all rows, by Newton steps from the splits' mean w: a stochastic one would not reach ``tol``."""
-        coef, intercept = self.coefficients(split_problem, state)
-        start = place_features(coef.mean(axis=0), columns, problem.n_features)
-        return Aid().refit_from(problem, np.vstack([start.T, intercept.mean(axis=0)]), log_penalties, tol)
+        start = mean_model(*self.coefficients(split_problem, state), columns, problem.n_features)
+        return Aid().refit_from(problem, start, log_penalties, tol)
 
     def losses(self, problem, state):
         """The validation loss of each split at w."""

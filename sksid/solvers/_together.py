@@ -48,10 +48,13 @@ class Together:
         """Whether one epoch ends with both solves converged."""
         return self.solver.exact
 
-    def init(self, problem, log_penalties, seed=0):
-        """Every part at W = 0, V = 0, with a seed of its own."""
-        log_penalties = np.array(log_penalties, dtype=np.float64)
-        states = [self.solver.init(part, problem.gather(k, log_penalties), seed + k) for k, part in enumerate(problem.parts)]
+    def init(self, problem, log_penalties, seed=0, start=None):
+        """Every part at W = 0, V = 0, or near its splits of ``start``, with a seed of its own."""
+        log_penalties, states, first = np.array(log_penalties, dtype=np.float64), [], 0
+        for k, part in enumerate(problem.parts):
+            own = start and [[of_all[first : first + part.n_splits] for of_all in side] for side in start]
+            states.append(self.solver.init(part, problem.gather(k, log_penalties), seed + k, own))
+            first += part.n_splits
         return TogetherState(states, log_penalties)
 
     def advance(self, problem, state, n_epochs=1.0):
@@ -70,8 +73,7 @@ class Together:
         if effective_n_jobs(self.n_jobs) == 1 or len(problem.parts) == 1:
             return False
         passes = EXACT_PASSES if self.solver.exact else n_epochs
-        work = [part.values.size * 2 * part.n_splits * part.n_outputs for part in problem.parts]
-        return passes * np.mean(work) >= WORK_FOR_A_THREAD
+        return passes * np.mean([part.work for part in problem.parts]) >= WORK_FOR_A_THREAD
 
     def rescale(self, problem, state, log_penalties):
         """New penalties in every part."""
