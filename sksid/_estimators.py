@@ -65,6 +65,8 @@ class Target:
 
     def class_weights(self, y, classes, sample_weight=None):
         """The weight of each class in a fit on ``y``: (n_classes,)."""
+        if self.class_weight is None:
+            return np.ones(classes.size)
         if self.parameter == "alpha":
             sample_weight = None  # SGDClassifier balances by counts, LogisticRegression by weighted counts
         return compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=sample_weight)

@@ -31,7 +31,6 @@ from sksid._tasks import SearchTasks, fitted_at
 from sksid._warm_start import last_log_penalties, last_models
 from sksid.descent import Bilevel, Descent, ladder
 from sksid.problem import Joint
-from sksid.sid import solve
 from sksid.structures import Structure
 
 LOG_LOSS = (None, "neg_log_loss")
@@ -345,6 +344,7 @@ class HypergradientSearchCV(BaseSearchCV):
     def _polish(self, bilevel, climbed, tabulate):
         """Solve the chosen step to convergence; where that makes another one look better, that one too."""
         state, steps, polished = climbed.state, list(climbed.steps), []
+        precisely = Descent(tol=self.tol, max_epochs=MAX_EPOCHS)
         while (best := self._choose(climbed, steps, polished, tabulate)) not in polished:
             since = time.perf_counter(), state.n_epochs
             step, structure = steps[best], climbed.structures[best]
@@ -354,17 +354,8 @@ class HypergradientSearchCV(BaseSearchCV):
             same = np.array_equal(state.log_penalties, step.log_penalties)
             if not same:
                 state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
-            state, estimate = solve(
-                bilevel.problem,
-                bilevel.solver,
-                state,
-                rtol=0.1,
-                value_tol=self.tol,
-                value_rtol=FINAL_TOL,
-                max_epochs=MAX_EPOCHS,
-                project=structure.pull_back,
-                warm=same and state.n_epochs > 0,
-            )
+            warm = same and state.n_epochs > 0
+            state, estimate = precisely.solve(bilevel, state, structure, 0.1, value_rtol=FINAL_TOL, warm=warm)
             if not estimate.converged:
                 _warn_not_converged("The score of the chosen step")
             losses = bilevel.solver.losses_on(bilevel.problem, state, bilevel.problem)

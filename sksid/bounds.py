@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
-from scipy.special import expit, softmax
 
+from sksid.losses import probabilities, targets
 from sksid.problem import TRAIN
 
 LANCZOS_STEPS = 64
@@ -264,9 +264,7 @@ def at_solution(constants, problem, split, coef, batch_size):
     """
     share, squares, n = _training(problem, split)
     scores = problem.matrix @ np.asarray(coef, dtype=np.float64).T
-    proba = expit(scores) if problem.n_outputs == 1 else softmax(scores, axis=1)
-    targets = problem.labels[:, None] == np.arange(problem.n_classes)[-problem.n_outputs :]
-    residuals = share[:, None] * (proba - targets)
+    residuals = share[:, None] * (probabilities(scores) - targets(problem.labels, problem.n_outputs))
     gradient = np.linalg.norm(problem.matrix.T @ residuals)
     variance = n * np.sum(residuals**2 * squares[:, None]) - gradient**2
     _, bend, _ = _loss_bounds(problem)
@@ -435,12 +433,9 @@ def _training(problem, split):
 
 def _squared_norms(problem):
     """‖x_i‖², (n_rows,), with 1 for an intercept's constant feature."""
-    with np.errstate(over="ignore"):
-        squares = np.append(np.square(problem.values, dtype=np.float64), 0.0)
-        norms = np.where(np.diff(problem.indptr) > 0, np.add.reduceat(squares, problem.indptr[:-1]), 0.0)
-    if not np.isfinite(norms).all():
+    if not np.isfinite(problem.squared_norms).all():
         raise ValueError("The squares of the features overflow. Scale the features (StandardScaler, MaxAbsScaler).")
-    return norms + problem.fit_intercept
+    return problem.squared_norms + problem.fit_intercept
 
 
 def _largest_eigenvalue(problem, weights):

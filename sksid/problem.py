@@ -100,12 +100,17 @@ class Problem:
         return self.astype(np.float64)
 
     @cached_property
+    def squared_norms(self):
+        """Σ_j x_ij² of every row, (n_rows,), float64; infinite where it overflows."""
+        with np.errstate(over="ignore"):
+            squares = np.append(np.square(self.values, dtype=np.float64), 0.0)
+            return np.where(np.diff(self.indptr) > 0, np.add.reduceat(squares, self.indptr[:-1]), 0.0)
+
+    @cached_property
     def largest_row(self):
         """The largest s_i Σ_j x_ij² of a training row: over λ, it is the row's curvature in the lower level."""
-        with np.errstate(over="ignore"):  # infinite is large enough
-            squares = np.append(np.square(self.values, dtype=np.float64), 0.0)
-            norms = np.where(np.diff(self.indptr) > 0, np.add.reduceat(squares, self.indptr[:-1]), 0.0)
-            return float(np.max(norms * self.weights * self.train_scale.max(axis=1)[self.labels], initial=0.0))
+        with np.errstate(over="ignore"):
+            return float(np.max(self.squared_norms * self.weights * self.train_scale.max(axis=1)[self.labels], initial=0.0))
 
     @cached_property
     def second_moments(self):

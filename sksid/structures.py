@@ -90,9 +90,7 @@ def groups(labels):
         The group of each feature: ints or strings. θ is in the order of the sorted labels.
     """
     values, codes = np.unique(np.asarray(labels), return_inverse=True)
-    n_features = codes.shape[0]
-    one_hot = sp.csr_array((np.ones(n_features), codes, np.arange(n_features + 1)), shape=(n_features, len(values)))
-    return Structure("groups", one_hot, n_features, levels=True, labels=tuple(values.tolist()))
+    return Structure("groups", _one_hot(codes, values.size), codes.size, levels=True, labels=tuple(values.tolist()))
 
 
 def matrix(A):
@@ -114,8 +112,11 @@ def blocks(labels, names=None):
     names = list(dict.fromkeys(labels)) if names is None else [name for name in names if name in set(labels)]
     place = {name: column for column, name in enumerate(names)}
     codes = np.array([place[label] for label in labels])
-    one_hot = sp.csr_array((np.ones(codes.size), codes, np.arange(codes.size + 1)), shape=(codes.size, len(names)))
-    return Structure("blocks", one_hot, codes.size, levels=True, labels=tuple(names))
+    return Structure("blocks", _one_hot(codes, len(names)), codes.size, levels=True, labels=tuple(names))
+
+
+def _one_hot(codes, n_columns):
+    return sp.csr_array((np.ones(codes.size), codes, np.arange(codes.size + 1)), shape=(codes.size, n_columns))
 
 
 def scaled(structure, second):

@@ -132,7 +132,7 @@ def test_shared_optimum_on_cancer_is_that_of_a_fine_grid(start, solver, cancer, 
 
 
 def test_shared_optimum_on_digits_is_that_of_a_fine_grid(digits):
-    X, y = digits[0][:300], digits[1][:300]
+    X, y = digits[0][:200], digits[1][:200]
     best = aid_losses(bilevel_of(X, y, Aid()), np.linspace(-7, 1, 40)).min()
     for solver in (Dual(), Aid()):
         bilevel = bilevel_of(X, y, solver)

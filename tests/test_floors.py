@@ -18,6 +18,7 @@ MODULES = {
 FLOORS = {
     "sksid._kernels": 0,
     "sksid.structures": 1,
+    "sksid.losses": 1,
     "sksid.problem": 2,
     "sksid.bounds": 2.5,
     "sksid.solvers": 3,

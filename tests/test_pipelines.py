@@ -442,7 +442,7 @@ def test_routed_weights_reach_the_steps_that_ask_for_them(cancer):
 
 def test_the_search_works_inside_other_estimators(documents):
     X, y = documents
-    search = search_for(make_pipeline(TfidfVectorizer(), LogisticRegression()))
+    search = search_for(make_pipeline(TfidfVectorizer(), LogisticRegression()), max_iter=3)
     assert cross_val_score(search, X, y, cv=3).mean() > -0.69
     calibrated = CalibratedClassifierCV(search, cv=3).fit(X, y)
     assert calibrated.predict_proba(X).shape == (240, 2)

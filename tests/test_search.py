@@ -309,8 +309,8 @@ def test_any_number_of_jobs_gives_the_same_bits(cancer):
 
 @pytest.mark.parametrize("solver", ["dual", "aid"])
 def test_halves_of_the_splits_in_threads_give_the_same_bits_as_one_after_the_other(solver, digits, monkeypatch):
-    X, y = digits[0][:300], digits[1][:300]
-    settings = {"solver": solver, "max_iter": 3, "early_stopping": True}
+    X, y = digits[0][:200], digits[1][:200]
+    settings = {"solver": solver, "max_iter": 2, "early_stopping": True}
     whole = search_for("shared", **settings).fit(X, y)
     monkeypatch.setattr(problem, "WORK_FOR_GROUPS", 0.0)
     monkeypatch.setattr(_together, "WORK_FOR_A_THREAD", 0.0)

@@ -5,9 +5,11 @@ The mathematics stands in ``_dual_rows.h``. Here the arrays are bound to its str
 ``sksid.solvers._dual`` owns them and keeps their shapes. Sums are per split, in the order of ``SUMS``.
 """
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t
 
 import numpy as np
+
+from sksid._kernels._arrays cimport address
 
 cdef extern from "_dual.h" nogil:
     int N_SUMS, LOOK, MEASURE
@@ -46,17 +48,10 @@ SUMS = (
 )
 
 
-cdef void *address(array, dtype) except? NULL:
-    """Where the array's data begins, once it is what the kernels take for granted."""
-    if array.dtype != dtype or not array.flags.c_contiguous:
-        raise TypeError(f"expected a C-contiguous array of {dtype}, got {array.dtype} with {array.flags}")
-    return <void *><uintptr_t>array.ctypes.data
-
-
 cdef int bind(rows, state, dual_problem *problem, dual_state *bound) except -1:
     real = rows.values.dtype
     problem.indptr = <const int64_t *>address(rows.indptr, "int64")
-    problem.columns = NULL if rows.columns is None else <const int32_t *>address(rows.columns, "int32")
+    problem.columns = <const int32_t *>address(rows.columns, "int32")
     problem.values = address(rows.values, real)
     problem.labels = <const int32_t *>address(rows.labels, "int32")
     problem.roles = <const int8_t *>address(rows.roles, "int8")

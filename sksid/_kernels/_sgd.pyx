@@ -4,9 +4,11 @@
 The mathematics stands in ``_sgd_rows.h``. Nothing is checked here: ``sksid.solvers._sgd`` owns the arrays.
 """
 
-from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t
 
 import numpy as np
+
+from sksid._kernels._arrays cimport address
 
 cdef extern from "_sgd.h" nogil:
     int TERMS
@@ -32,15 +34,6 @@ cdef extern from "_sgd.h" nogil:
 
 
 MAX_STEPS = MOST_STEPS
-
-
-cdef void *address(array, dtype) except? NULL:
-    """Where the array's data begins, once it is what the kernels take for granted."""
-    if array is None:
-        return NULL
-    if array.dtype != dtype or not array.flags.c_contiguous:
-        raise TypeError(f"expected a C-contiguous array of {dtype}, got {array.dtype} with {array.flags}")
-    return <void *><uintptr_t>array.ctypes.data
 
 
 def descend(problem, table, weights, rows, starts, eta, proba=None, offset=None):

@@ -7,11 +7,12 @@ Hessian where that is small, kept over W and λ for as long as it serves; elsewh
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import LinearOperator, cg
-from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
+from sksid.losses import probabilities, row_losses, targets
 from sksid.problem import TRAIN, VALIDATION
 from sksid.solvers._base import check_finite, is_count, is_positive, mean_model, require
 
@@ -231,7 +232,8 @@ def _level(problem, split, role):
         X = X.toarray()
     return _Level(
         X=X,
-        targets=labels[:, None].astype(np.float64) if problem.n_outputs == 1 else np.eye(problem.n_outputs)[labels],
+        labels=labels,
+        targets=targets(labels, problem.n_outputs),
         weights=weights[rows].astype(np.float64),
         penalties=np.zeros((problem.n_features + 1, 1)),
         n_outputs=problem.n_outputs,
@@ -253,6 +255,7 @@ class _Level:
     """Σ s_i ℓ(y_i, x_iᵀW + b) + ½ Σ λ_j ‖W_j‖² over some rows; W is (n_features + 1, n_outputs), b its last row."""
 
     X: object
+    labels: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
     penalties: np.ndarray
@@ -266,14 +269,7 @@ class _Level:
         return self._point(self.outputs(W))
 
     def _point(self, Z):
-        if self.n_outputs == 1:
-            probabilities = 1.0 / (1.0 + np.exp(-np.clip(Z, -700, 700)))
-            losses = np.logaddexp(0.0, Z[:, 0]) - self.targets[:, 0] * Z[:, 0]
-        else:
-            probabilities = softmax(Z, axis=1)
-            top = Z.max(axis=1, keepdims=True)
-            losses = (top[:, 0] - (self.targets * Z).sum(axis=1)) + np.log(np.exp(Z - top).sum(axis=1))
-        return _Point(Z, probabilities, losses)
+        return _Point(Z, probabilities(Z), row_losses(Z, self.labels))
 
     def pull(self, R):
         """Xᵀ R, the intercept's row below."""
@@ -297,7 +293,7 @@ class _Level:
     def diagonal_inverse(self, point):
         """Division by the Hessian's diagonal."""
         P = point.probabilities
-        squares = self.X.multiply(self.X).tocsr() if hasattr(self.X, "multiply") else self.X**2
+        squares = self.X * self.X
         D = self.weights[:, None] * P * (1 - P)
         diagonal = np.vstack([squares.T @ D, D.sum(axis=0)]) + self._curvature_beside_loss()
         diagonal = np.maximum(diagonal, np.finfo(float).tiny ** 0.5)
@@ -338,9 +334,10 @@ class _Level:
 
     def _gram(self, curvature):
         """[X 1]ᵀ diag(curvature) [X 1], without the last row and column if there is no intercept."""
-        weighted = self.X.multiply(curvature[:, None]).tocsr() if hasattr(self.X, "multiply") else self.X * curvature[:, None]
+        weighted = self.X * curvature[:, None]
+        weighted = weighted.tocsr() if sp.issparse(weighted) else weighted
         block = weighted.T @ self.X
-        block = block.toarray() if hasattr(block, "toarray") else block
+        block = block.toarray() if sp.issparse(block) else block
         gram = np.zeros((block.shape[0] + 1,) * 2)
         gram[:-1, :-1] = block
         if self.fit_intercept:

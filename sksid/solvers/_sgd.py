@@ -7,10 +7,10 @@ training weight S (see ``sksid.bounds``, whose theorems bound the errors).
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.special import expit, softmax
 
 from sksid import bounds
 from sksid._kernels import _sgd as kernels
+from sksid.losses import probabilities, row_losses, targets
 from sksid.problem import TRAIN
 from sksid.solvers._aid import Aid
 from sksid.solvers._base import check_finite, is_count, is_positive, mean_model, require
@@ -208,10 +208,9 @@ class Sgd:
         table, val = state.tables[LOWER, split], problem.val_weights(split)
         scores = problem.matrix @ table[:-1, :K] + table[-1, :K]
         proba = np.zeros((problem.n_rows, lanes), dtype=problem.dtype)
-        proba[:, :K] = expit(scores) if K == 1 else softmax(scores, axis=1)
-        targets = problem.labels[:, None] == np.arange(problem.n_classes)[-K:]
-        off = proba[:, :K] - targets
-        state.losses[split] = val @ _row_losses(scores, problem.labels)
+        proba[:, :K] = probabilities(scores)
+        off = proba[:, :K] - targets(problem.labels, K).astype(problem.dtype)
+        state.losses[split] = val @ row_losses(scores, problem.labels)
         pushed = np.hstack([off * val[:, None], off * weights[:, None]])
         last = pushed.sum(axis=0, keepdims=True, dtype=np.float64) * problem.fit_intercept
         pulled = np.vstack([problem.matrix.T @ pushed, last])
@@ -252,7 +251,7 @@ class Sgd:
         losses = []
         for split, table in enumerate(state.tables[LOWER]):
             scores = rows.matrix @ table[:-1, : rows.n_outputs] + table[-1, : rows.n_outputs]
-            losses.append(rows.val_weights(split) @ _row_losses(scores, rows.labels))
+            losses.append(rows.val_weights(split) @ row_losses(scores, rows.labels))
         return np.array(losses, dtype=np.float64)
 
     def log_gradient(self, problem, state):
@@ -299,12 +298,3 @@ def _steps_per_call(problem, table, batch):
 
 def _lanes(problem):
     return 1 if problem.n_outputs == 1 else -(-problem.n_outputs // VEC) * VEC
-
-
-def _row_losses(scores, labels):
-    """The log loss of every row: (n_rows,), float64."""
-    scores = scores.astype(np.float64)
-    if scores.shape[1] == 1:
-        margins = np.where(labels == 1, -scores[:, 0], scores[:, 0])
-        return np.logaddexp(0.0, margins)
-    return np.logaddexp.reduce(scores, axis=1) - scores[np.arange(labels.size), labels]
