@@ -102,9 +102,11 @@ class Problem:
     @cached_property
     def squared_norms(self):
         """Σ_j x_ij² of every row, (n_rows,), float64; infinite where it overflows."""
-        with np.errstate(over="ignore"):
-            squares = np.append(np.square(self.values, dtype=np.float64), 0.0)
-            return np.where(np.diff(self.indptr) > 0, np.add.reduceat(squares, self.indptr[:-1]), 0.0)
+        norms, filled = np.zeros(self.n_rows), np.diff(self.indptr) > 0
+        if filled.any():
+            with np.errstate(over="ignore"):
+                norms[filled] = np.add.reduceat(np.square(self.values, dtype=np.float64), self.indptr[:-1][filled])
+        return norms
 
     @cached_property
     def largest_row(self):

@@ -14,6 +14,7 @@ FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
 WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
 REFIT_RATES = (0.1, 0.98)  # the rate by which a refit's residual shrinks from epoch to epoch is trusted between these
 TINY = np.finfo(float).tiny
+SAMPLE = 1024  # rows that stand for all where the intercept's stiffness is set
 STIFFNESS_RANGE = (0.005, 0.5)
 SUM = {name: column for column, name in enumerate(kernels.SUMS)}
 
@@ -136,7 +137,7 @@ class Dual:
             pending=np.empty(0, dtype=np.int64),
         )
         state.table[:-1, n_sides * n_lanes] = np.exp(-_finite(state.log_penalties))
-        sample = kernels.evaluate(problem, state, 0, min(problem.n_rows, 1024))
+        sample = kernels.evaluate(problem, state, 0, min(problem.n_rows, SAMPLE))
         self._set_intercept_stiffness(problem, state, sample)
         return state if start is None else self._start_at(problem, state, start)
 
@@ -384,6 +385,8 @@ class Dual:
 
 def _in_precision(problem, log_penalties, limit=FLOAT32_CURVATURE):
     """The problem, or its float64 copy where a row's curvature is too large for float32."""
+    if problem.dtype == np.float64:
+        return problem
     with np.errstate(over="ignore"):
         largest = problem.largest_row * np.exp(-np.min(_finite(log_penalties)))
     return problem.wide if largest > limit else problem
@@ -408,8 +411,15 @@ def _ranges(problem, state):
 
 
 def _least_stiffness(problem, log_penalties):
-    penalised = ~np.isneginf(log_penalties)
-    return 1.0 / max(float(problem.second_moments @ (np.exp(-_finite(log_penalties)) * penalised)), 1.0 / problem.n_rows)
+    """1 / the weighted mean over rows of Σ_j x_ij²/λ_j; the first rows stand for all, since they are shuffled."""
+    n, end = min(SAMPLE, problem.n_rows), problem.indptr[min(SAMPLE, problem.n_rows)]
+    inverse = np.where(np.isneginf(log_penalties), 0.0, np.exp(-_finite(log_penalties)))
+    with np.errstate(over="ignore"):
+        entries = np.square(problem.values[:end], dtype=np.float64)
+    columns = np.tile(np.arange(problem.n_features), n) if problem.columns is None else problem.columns[:end]
+    weights = problem.weights[:n].astype(np.float64) / max(problem.weights[:n].sum(dtype=np.float64), TINY)
+    mean = np.repeat(weights, np.diff(problem.indptr[: n + 1])) @ (entries * inverse[columns])
+    return 1.0 / max(float(mean), 1.0 / problem.n_rows)
 
 
 def _finite(log_penalties):
@@ -446,12 +456,13 @@ def _unpenalised_imbalance(problem, state):
 
 def _holders_of(residual, mass, cap):
     """The rows that together hold this share of the residual; none if they are more than ``cap`` and hold little."""
+    total, nobody = residual.sum(), np.empty(0, dtype=np.intp)
+    if not 0 < 0.5 * total <= cap * residual.max(initial=0.0):
+        return nobody
     top = np.argpartition(residual, -cap)[-cap:] if cap < residual.size else np.arange(residual.size)
     top = top[np.argsort(-residual[top], kind="stable")]
-    held, total = np.cumsum(residual[top]), residual.sum()
-    if not total > 0 or held[-1] < 0.5 * total:
-        return top[:0]
-    return top[: 1 + np.searchsorted(held, mass * total)]
+    held = np.cumsum(residual[top])
+    return nobody if held[-1] < 0.5 * total else top[: 1 + np.searchsorted(held, mass * total)]
 
 
 def _root_of_ratio(part, whole):

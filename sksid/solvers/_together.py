@@ -63,7 +63,8 @@ class Together:
             states = [_advance(self.solver, part, own, n_epochs) for part, own in zip(problem.parts, state.states, strict=True)]
             return replace(state, states=states)
         with threadpool_limits(limits=1, user_api="blas"):  # once, outside: tasks that set it together may not restore it
-            states = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            # in threads whatever the backend: half an epoch is not worth sending the state to a process and back
+            states = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
                 delayed(_advance)(self.solver, part, own, n_epochs)
                 for part, own in zip(problem.parts, state.states, strict=True)
             )
