@@ -303,7 +303,7 @@ def test_extreme_penalties_stay_finite(data, C, dtype, request):
     sums = solver.evaluate(problem, state)
     assert np.isfinite(state.table).all()
     assert np.isfinite(solver.log_gradient(problem, state)).all()
-    assert (sums[:, SUM["gap"]] >= 0).all()
+    assert (sums[:, SUM["gap"]] >= -np.finfo(dtype).eps * sums[:, SUM["train_loss"]]).all()  # a converged one is rounding
     assert (sums[:, SUM["train_loss"]] < prior).all()
 
 

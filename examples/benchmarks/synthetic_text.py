@@ -37,8 +37,10 @@ def search(X, y, splits, structure):
 
 def grid(X, y, splits, solver, Cs, tol):
     """scikit-learn's: so many values of C from 1e-4 to 1e4, and refit."""
-    settings = {"scoring": "neg_log_loss", "l1_ratios": (0,), "use_legacy_attributes": False, "max_iter": 1000}
-    model = LogisticRegressionCV(Cs=Cs, cv=splits, solver=solver, tol=tol, **settings)
+    settings = {} if tol == 1e-4 else {"tol": tol, "max_iter": 1000}
+    model = LogisticRegressionCV(
+        Cs=Cs, cv=splits, solver=solver, scoring="neg_log_loss", l1_ratios=(0,), use_legacy_attributes=False, **settings
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(X, y)

@@ -82,7 +82,7 @@ class Dual:
     ----------
     with_adjoint : bool, default=True
         Whether the adjoint system is solved along. Without it, a state is half as wide: for a refit.
-    block_size : int, default=32
+    block_size : int, default=16
         Rows that are visited in one go; the blocks come in a new random order each epoch.
     stiffness : float, default=0.05
         The proximal weight μ of the intercept at the start, as a share of the lower level's own curvature along it. It is
@@ -98,7 +98,7 @@ class Dual:
     """
 
     with_adjoint: bool = True
-    block_size: int = 32
+    block_size: int = 16
     stiffness: float = 0.05
     refresh: int = 16
     hardest: float = 0.01
@@ -449,6 +449,8 @@ def _unpenalised_imbalance(problem, state):
     """Σ s β of the intercepts, if there are any, and Σ s x_j β of the free features, at unit second moments."""
     n_sides, n_lanes = state.imbalance.shape
     intercept = state.imbalance[0] if problem.fit_intercept else np.zeros(n_lanes)
+    if not state.free.size:
+        return intercept.copy()
     moved = (state.reference - state.table[state.free, : n_sides * n_lanes])[:, :n_lanes].astype(np.float64)
     scale = state.table[state.free, n_sides * n_lanes] * np.sqrt(np.maximum(problem.second_moments[state.free], TINY**0.5))
     return np.append(intercept, moved / scale[:, None])
