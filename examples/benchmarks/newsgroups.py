@@ -1,7 +1,8 @@
 """A whole 5-fold search on 20 newsgroups against one scikit-learn fit at a fixed C.
 
 ``HypergradientSearchCV(LogisticRegression(C=1), structure="shared", cv=5).fit``, refit included, and
-``LogisticRegression(C=10).fit`` on the same tf-idf data: seconds, their ratio, and the quality of both on the test posts.
+``LogisticRegression(C=10).fit`` on the same tf-idf data: seconds, their ratio, and the quality of both on the test posts. And
+the same search with two threads, each of which has half of the splits.
 
     python examples/benchmarks/newsgroups.py
 
@@ -21,9 +22,9 @@ from sksid.problem import make_problem
 FACTORS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 
 
-def search(X, y, structure):
+def search(X, y, structure, n_jobs=None):
     """Tune and refit."""
-    found = HypergradientSearchCV(LogisticRegression(C=1), structure=structure, cv=5, random_state=0)
+    found = HypergradientSearchCV(LogisticRegression(C=1), structure=structure, cv=5, n_jobs=n_jobs, random_state=0)
     return found.fit(X, y)
 
 
@@ -55,7 +56,11 @@ def main():
     parser.add_argument("--check", action="store_true", help="compare best_score_ with converged models")
     args = parser.parse_args()
     X, y, X_test, y_test = common.load("20newsgroups", 2000 if args.quick else None)
-    sides = {"search shared": lambda: search(X, y, "shared"), "one fit": lambda: LogisticRegression(C=10).fit(X, y)}
+    sides = {
+        "search shared": lambda: search(X, y, "shared"),
+        "the same, n_jobs=2": lambda: search(X, y, "shared", n_jobs=2),
+        "one fit": lambda: LogisticRegression(C=10).fit(X, y),
+    }
     if args.per_feature:
         sides["search per feature"] = lambda: search(X, y, "per_feature")
     seconds, results = common.interleave(sides, 1 if args.quick else args.repeats)
