@@ -35,7 +35,7 @@ from sksid.structures import Structure
 
 LOG_LOSS = (None, "neg_log_loss")
 FINAL_TOL = 1e-4  # relative accuracy of the reported score
-REFIT_TOL = 5e-6  # of the refitted probabilities
+REFIT_TOL = 2e-5  # of the refitted probabilities
 MAX_EPOCHS = 400
 
 

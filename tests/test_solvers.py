@@ -7,11 +7,12 @@ import time
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from oracles import fit_reference, relative_error
+from oracles import fit_reference, relative_error, solve_directly
 from scipy.special import expit, log_softmax, softmax, xlogy
 from sklearn.datasets import make_classification
 from sklearn.model_selection import ShuffleSplit, StratifiedKFold
 
+from sksid.losses import probabilities
 from sksid.problem import TRAIN, make_problem
 from sksid.sid import solve
 from sksid.solvers import Aid, Dual, NotFiniteError, choose
@@ -305,6 +306,22 @@ def test_extreme_penalties_stay_finite(data, C, dtype, request):
     assert np.isfinite(solver.log_gradient(problem, state)).all()
     assert (sums[:, SUM["gap"]] >= -np.finfo(dtype).eps * sums[:, SUM["train_loss"]]).all()  # a converged one is rounding
     assert (sums[:, SUM["train_loss"]] < prior).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_refit_predicts_rows_that_it_has_not_seen_as_the_exact_one_does(n_classes):
+    """Few rows of large features: there the rows fitted to are right long before others are."""
+    X, y = make_classification(180, 400, n_informative=30, n_classes=n_classes, scale=5.0, random_state=0)
+    train, fresh = np.arange(120), X[120:]
+    problem = make_problem(X, y, [(train, train[:0])], n_classes=n_classes, dtype=np.float64)
+    splits = make_problem(X[:120], y[:120], list(StratifiedKFold(3).split(X[:120], y[:120])), n_classes=n_classes)
+    log_penalties, dual = np.zeros(400), Dual()
+    state = dual.advance(splits, dual.init(splits, log_penalties), 5)
+    coef, intercept, _, converged = dual.refit(problem, splits, state, log_penalties, 2e-5, 400)
+    exact_coef, exact_intercept = solve_directly(problem, log_penalties)
+    assert converged
+    found, exact = (probabilities(fresh @ W.T + b) for W, b in ((coef, intercept), (exact_coef, exact_intercept)))
+    np.testing.assert_allclose(found, exact, atol=1e-4)
 
 
 def test_overflow_is_an_error_that_names_the_remedy(cancer):

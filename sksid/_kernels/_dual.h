@@ -42,7 +42,8 @@ typedef struct {
 typedef struct {
     void *table;       /* (n_features + 1, width) real, beginning on a cache line */
     void *duals;       /* (n_rows, n_sides, n_lanes) real: beta (gamma in validation rows), u */
-    double *residuals; /* (n_rows, 2): LOWER_RESIDUAL and ADJOINT_RESIDUAL of each row when last visited */
+    double *residuals; /* (n_rows, 2) of each row when last visited: LOWER_RESIDUAL; of two sides ADJOINT_RESIDUAL, of one
+                        * MOVE, the squared change q^2 |beta_i+ - beta_i|^2 of its outputs z by the visit */
     double *imbalance; /* (n_sides, n_lanes): sum s beta;  sum s u - sum gamma s / sum(s). Zero at the optimum */
     int64_t width;
     int n_sides;       /* 2: lower level and adjoint; 1: lower level alone */

@@ -139,7 +139,7 @@ typedef struct {
     REAL *train, *val;   /* (n_splits,) weights; zero where the row has the other role, or none */
     REAL *beta, *u;      /* (n_lanes,) the row's duals, taken out of the state and put back by apply_row */
     REAL *sums;          /* (N_SUMS, PADDED(n_splits)) of a block of binary rows */
-    REAL residuals[2];   /* the row's LOWER_RESIDUAL and ADJOINT_RESIDUAL over all splits */
+    REAL residuals[2];   /* over all splits: the row's LOWER_RESIDUAL; its ADJOINT_RESIDUAL, or without one, MOVE */
     REAL *work;          /* twelve vectors of PADDED(n_outputs) */
 } NAME(row);
 
@@ -273,6 +273,8 @@ static inline void NAME(update_logistic)(const dual_problem *P, dual_state *S, N
         return;
     }
     const NAME(vec) change = found.beta - beta;
+    if (!both)
+        R->residuals[1] += NAME(sum)(q * q * change * change);
     NAME(store)(R->change + first, train * change, lanes);
     NAME(store)(R->beta + first, found.beta, lanes);
     if (both) {
@@ -335,7 +337,8 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
             next[k] -= u[k];
         const REAL adjoint = train * NAME(dot)(next, next, n);
         R->residuals[0] += lower;
-        R->residuals[1] += adjoint;
+        if (both)
+            R->residuals[1] += adjoint;
         sums[LOWER_RESIDUAL] += lower;
         sums[ADJOINT_RESIDUAL] += adjoint;
         sums[LOWER_SIZE] += train * NAME(dot)(beta, beta, n);
@@ -354,12 +357,16 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
     if (train > 0)
         NAME(solve_softmax)(a, beta, q, R->label, n, loss, p, more);
     NAME(residual)(p, n, R->label, next);
+    REAL move = 0;
     for (int k = 0; k < K; k++) {
+        move += (next[k] - beta[k]) * (next[k] - beta[k]);
         R->change[lane + k] = train * (next[k] - beta[k]);
         R->beta[lane + k] = next[k];
     }
-    if (!both)
+    if (!both) {
+        R->residuals[1] += q * q * move;
         return;
+    }
     for (int k = 0; k < K; k++)
         R->change[side + lane + k] = -val * (next[k] - beta[k]);
     if (train > 0) {

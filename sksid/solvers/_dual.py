@@ -12,7 +12,7 @@ CACHE_LINE = 64
 FLOAT32_CURVATURE = 3e5  # s x²/λ above which float32 duals are too coarse: their rounding moves the row's output by 0.02
 FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
 WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
-REFIT_RATES = (0.1, 0.98)  # the rate by which a refit's residual shrinks from epoch to epoch is trusted between these
+SLOWEST = 0.98  # the slowest rate at which a refit's moves are believed to shrink from epoch to epoch
 TINY = np.finfo(float).tiny
 SAMPLE = 1024  # rows that stand for all where the intercept's stiffness is set
 STIFFNESS_RANGE = (0.005, 0.5)
@@ -31,7 +31,8 @@ class DualState:
     duals : ndarray of shape (n_rows, n_sides, n_lanes)
         β (in validation rows γ), and where there is an adjoint, u.
     residuals : ndarray of shape (n_rows, 2)
-        Each row's part in the residuals of the lower level and of the adjoint when it was last visited.
+        Each row's part in the residuals of the lower level and of the adjoint when it was last visited; without an adjoint,
+        by how much that visit changed its outputs, squared, in the second column.
     imbalance : ndarray of shape (n_sides, n_lanes)
         Σ s β and Σ s u − Σ γ s/Σs, which an unpenalised intercept drives to zero.
     drift : float
@@ -196,7 +197,7 @@ class Dual:
         duplicates of different classes) that need thousands of visits; that costs a fraction of an epoch.
         """
         cap = max(2, int(self.hardest * problem.n_rows))
-        chosen = [_holders_of(residual, 0.9, cap) for residual in state.residuals.T]
+        chosen = [_holders_of(residual, 0.9, cap) for residual in state.residuals.T[: state.imbalance.shape[0]]]
         rows = np.unique(np.concatenate(chosen))
         if not rows.size or self.revisits == 0:
             return
@@ -313,13 +314,13 @@ class Dual:
         own.table[-1, : problem.n_outputs] = intercept[0]
         own.table[own.free, : problem.n_outputs] = coef[0][:, own.free].T
         own = solver.rebuild(problem, own)
-        converged, worst, rounds = False, np.inf, 0
+        converged, move, rounds = False, np.inf, 0
         while own.n_epochs < max_epochs and not converged:
             own = solver.advance(problem, own)
-            before, worst = worst, np.sqrt(own.residuals[:, 0].max(initial=0.0))
-            rate = np.clip(worst / before if before > 0 else 0.0, *REFIT_RATES)
+            before, move = move, _last_move(problem, own)
+            rate = np.clip(move / before if before > 0 else 0.0, 0.5, SLOWEST)
             rounds += 1
-            converged = rounds > 2 and worst * rate / (1.0 - rate) <= tol
+            converged = rounds > 2 and move * rate / (1.0 - rate) <= tol
         coef, intercept = solver.coefficients(problem, own)
         return coef[0], intercept[0], own.n_epochs, converged
 
@@ -454,6 +455,17 @@ def _unpenalised_imbalance(problem, state):
     moved = (state.reference - state.table[state.free, : n_sides * n_lanes])[:, :n_lanes].astype(np.float64)
     scale = state.table[state.free, n_sides * n_lanes] * np.sqrt(np.maximum(problem.second_moments[state.free], TINY**0.5))
     return np.append(intercept, moved / scale[:, None])
+
+
+def _last_move(problem, state):
+    """By how much the last epoch of a fit without an adjoint moved outputs: its rows' own, root mean square, or all.
+
+    All are moved by an intercept and by features without a penalty. What is left to go is about as much, times rate/(1 − rate).
+    (Residuals of β would not tell: where penalties are weak a small one moves outputs far, most of all those of other rows.)
+    """
+    curvature = max(_total(state)[:, SUM["curvature"]].sum(), TINY)
+    unpenalised = np.abs(_unpenalised_imbalance(problem, state)).max(initial=0.0) / curvature
+    return max(np.sqrt(state.residuals[:, 1].mean()), unpenalised)
 
 
 def _holders_of(residual, mass, cap):
