@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import sksid
-from sksid import HypergradientSearchCV, one_standard_error
+from sksid import HypergradientSearchCV
 from sksid.structures import groups
 
 SGD = SGDClassifier(loss="log_loss", alpha=0.01)
@@ -38,7 +38,7 @@ CHECKED = {
         search_for("shared", solver="aid", max_iter=3, scoring="accuracy"),
         search_for("shared", solver="sgd", max_iter=2),
         search_for("per_feature", max_iter=3),
-        search_for("moments", max_iter=3, warm_start=True, refit=one_standard_error),
+        search_for("moments", max_iter=3),
         search_for("shared", estimator=SGD, max_iter=3),
         search_for("per_feature", estimator=make_pipeline(StandardScaler(), LogisticRegression()), max_iter=2),
     ]
