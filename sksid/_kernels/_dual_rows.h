@@ -357,14 +357,14 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
     if (train > 0)
         NAME(solve_softmax)(a, beta, q, R->label, n, loss, p, more);
     NAME(residual)(p, n, R->label, next);
-    REAL move = 0;
     for (int k = 0; k < K; k++) {
-        move += (next[k] - beta[k]) * (next[k] - beta[k]);
         R->change[lane + k] = train * (next[k] - beta[k]);
         R->beta[lane + k] = next[k];
     }
     if (!both) {
-        R->residuals[1] += q * q * move;
+        for (int k = 0; k < n; k++)
+            more[k] = next[k] - beta[k];
+        R->residuals[1] += q * q * NAME(dot)(more, more, n);
         return;
     }
     for (int k = 0; k < K; k++)

@@ -12,7 +12,7 @@ CACHE_LINE = 64
 FLOAT32_CURVATURE = 3e5  # s x²/λ above which float32 duals are too coarse: their rounding moves the row's output by 0.02
 FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
 WORK_PER_CALL = 2e8  # multiply-adds in one kernel call: some tenths of a second, after which Ctrl-C is heard
-SLOWEST = 0.98  # the slowest rate at which a refit's moves are believed to shrink from epoch to epoch
+REFIT_RATES = (0.5, 0.98)  # the rate by which a refit's moves shrink from epoch to epoch is trusted between these
 TINY = np.finfo(float).tiny
 SAMPLE = 1024  # rows that stand for all where the intercept's stiffness is set
 STIFFNESS_RANGE = (0.005, 0.5)
@@ -163,7 +163,7 @@ class Dual:
             lanes = np.flatnonzero(np.repeat(splits, problem.n_outputs))
             state.duals[:, side, lanes] = 0
             state.table[np.ix_(np.append(state.free, problem.n_features), side * n_lanes + lanes)] = 0
-        return self.rebuild(problem, state)
+        return self.rebuild(problem, state) if (useless | astray).any() else state
 
     def advance(self, problem, state, n_epochs=1.0):
         """Visit ``n_epochs`` × all blocks, each epoch in a new order.
@@ -318,7 +318,7 @@ class Dual:
         while own.n_epochs < max_epochs and not converged:
             own = solver.advance(problem, own)
             before, move = move, _last_move(problem, own)
-            rate = np.clip(move / before if before > 0 else 0.0, 0.5, SLOWEST)
+            rate = np.clip(move / before if before > 0 else 0.0, *REFIT_RATES)
             rounds += 1
             converged = rounds > 2 and move * rate / (1.0 - rate) <= tol
         coef, intercept = solver.coefficients(problem, own)
