@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from oracles import fit_reference, split_losses
+from searches import search_for
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 
-from sksid import HypergradientSearchCV
 from sksid._estimators import Target
 from sksid._report import warn_at_edge
 from sksid.descent import Step
@@ -21,11 +21,6 @@ from sksid.structures import REST, Features, blocks, make_structure, per_feature
 
 NAMES = np.array(["text__a", "text__b", "num__x", "num__y", "num__z", "other"], dtype=object)
 FEATURES = Features([], 6, NAMES, ["text", "text", "num", "num", "num", "other"])
-
-
-def search_for(structure, **settings):
-    settings = {"cv": 3, "random_state": 0, **settings}
-    return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
 
 
 # ---- what a user may say ------------------------------------------------------------------------------------------------

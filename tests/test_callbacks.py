@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from searches import search_for
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.linear_model import LogisticRegression
@@ -16,10 +17,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from sksid import HypergradientSearchCV
 from sksid.callbacks import TimeBudget
-
-
-def search_for(structure="shared", **settings):
-    return HypergradientSearchCV(LogisticRegression(), structure=structure, **{"cv": 3, "random_state": 0, **settings})
 
 
 class Recorder:

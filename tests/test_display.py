@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from searches import search_for
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -10,18 +11,13 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import sksid
-from sksid import HypergradientSearchCV, HypergradientSearchDisplay, PenaltyDisplay
+from sksid import HypergradientSearchDisplay, PenaltyDisplay
 
 matplotlib = pytest.importorskip("matplotlib", reason="the displays need matplotlib")
 matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot", reason="the displays need matplotlib")
 
 NAMES = [f"feature {j}" for j in range(30)]
-
-
-def search_for(structure="shared", **settings):
-    settings = {"cv": 3, "random_state": 0, **settings}
-    return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
 
 
 @pytest.fixture(scope="module")

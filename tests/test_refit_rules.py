@@ -6,17 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 from oracles import fit_reference
+from searches import search_for
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from sksid import HypergradientSearchCV, one_standard_error
-
-
-def search_for(structure="shared", **settings):
-    settings = {"cv": 3, "random_state": 0, **settings}
-    return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
-
+from sksid import one_standard_error
 
 # ---- a callable refit ---------------------------------------------------------------------------------------------------
 

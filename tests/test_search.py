@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from oracles import fit_reference, relative_error, split_losses
+from searches import search_for
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
@@ -23,11 +24,6 @@ from sksid import HypergradientSearchCV, problem
 from sksid.solvers import _together
 
 CONVERGED = {"solver": "newton-cholesky", "tol": 1e-10, "max_iter": 200}
-
-
-def search_for(structure="shared", **settings):
-    settings = {"cv": 3, "random_state": 0, **settings}
-    return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
 
 
 def same_point_in_a_grid(search, X, y, **params):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from searches import search_for
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -24,11 +25,6 @@ from sksid import HypergradientSearchCV
 from sksid.structures import groups
 
 SGD = SGDClassifier(loss="log_loss", alpha=0.01)
-
-
-def search_for(structure="shared", **settings):
-    settings = {"cv": 3, "random_state": 0, **settings}
-    return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
 
 
 # Of every public estimator, several configurations; few steps, for there are many checks.

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from searches import search_for
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
@@ -38,11 +39,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from sksid import HypergradientSearchCV
-
-
-def search_for(structure="shared", **settings):
-    settings = {"cv": 3, "random_state": 0, **settings}
-    return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,17 @@ import pickle
 
 import numpy as np
 import pytest
+from searches import search_for
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sksid import HypergradientSearchCV, one_standard_error
+from sksid import one_standard_error
 from sksid.problem import in_groups, make_problem
 from sksid.sid import solve
 from sksid.solvers import Aid, Dual, Sgd, Together
-
-
-def search_for(structure="shared", **settings):
-    settings = {"cv": 3, "random_state": 0, **settings}
-    return HypergradientSearchCV(settings.pop("estimator", LogisticRegression()), structure=structure, **settings)
-
 
 # ---- the penalties ------------------------------------------------------------------------------------------------------
 
