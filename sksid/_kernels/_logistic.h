@@ -1,21 +1,11 @@
-/* The logistic loss of one row: exp, softmax, curvature, and the one-row solves of the dual solver (method.md, section 3).
- * Included by the row kernels, which state the conventions. Arrays of lanes are padded to VEC. */
+/* The logistic loss of one row: softmax, curvature, and the one-row solves of the dual solver (docs/method.rst, the dual
+ * solver). Included by the row kernels, once per variant. Arrays of outputs are padded to VEC; all sums over them are kept in
+ * VEC parts, so that they vectorize as they stand, in one order whatever the instruction set. */
 
-/* exp(x) for x <= 0, flushed to 0 where it would be subnormal. Vectorises; a NaN stays a NaN.
- * Adding ROUNDER leaves the nearest integer in the low bits, so no conversion instruction is needed. */
-static inline REAL NAME(exp_neg)(REAL x)
-{
-    const REAL clipped = x < EXP_FLOOR ? EXP_FLOOR : x;
-    union { REAL x; INT i; } rounded = {clipped * (REAL)1.4426950408889634 + ROUNDER}, power;
-    const REAL k = rounded.x - ROUNDER;
-    const REAL r = (clipped - k * (REAL)0.693145751953125) - k * (REAL)1.42860682030941723e-6; /* ln 2 in two parts */
-    power.i = (rounded.i + EXP_BIAS) << EXP_SHIFT;
-    return x < EXP_FLOOR ? (REAL)0.0 : EXP_TAYLOR(r) * power.x;
-}
+#include "_vectors.h"
 
-static inline REAL NAME(max)(REAL a, REAL b) { return a > b ? a : b; }
-static inline REAL NAME(min)(REAL a, REAL b) { return a < b ? a : b; }
-static inline REAL NAME(abs)(REAL a) { return a < 0 ? -a : a; }
+#define MAX_NEWTON 40
+#define MAX_HALVING 30
 
 static inline REAL NAME(total)(const REAL *part)
 {
@@ -29,78 +19,6 @@ static inline REAL NAME(largest)(const REAL *part)
         m = NAME(max)(m, part[l]);
     return m;
 }
-
-/* ---- one register of lanes ----------------------------------------------------------------------------------------- */
-
-typedef REAL NAME(vec) __attribute__((vector_size(SIMD), aligned(sizeof(REAL)), may_alias));
-typedef INT NAME(mask) __attribute__((vector_size(SIMD), aligned(sizeof(INT)), may_alias));
-
-static inline NAME(vec) NAME(pick)(NAME(mask) which, NAME(vec) yes, NAME(vec) no)
-{
-    return (NAME(vec))((which & (NAME(mask))yes) | (~which & (NAME(mask))no));
-}
-
-static inline NAME(vec) NAME(magnitude)(NAME(vec) x)
-{
-    return NAME(pick)(x < (NAME(vec)){0}, -x, x);
-}
-
-static inline REAL NAME(sum)(NAME(vec) x)
-{
-    REAL part[LANES];
-    memcpy(part, &x, SIMD);
-    for (int w = LANES / 2; w; w /= 2)
-        for (int l = 0; l < w; l++)
-            part[l] += part[l + w];
-    return part[0];
-}
-
-static inline NAME(mask) NAME(lanes_below)(int n)
-{
-    NAME(mask) lane;
-    for (int l = 0; l < LANES; l++)
-        lane[l] = l;
-    return lane < (INT)n;
-}
-
-static inline int NAME(any)(NAME(mask) which)
-{
-    INT seen = 0;
-    for (int l = 0; l < LANES; l++)
-        seen |= which[l];
-    return seen != 0;
-}
-
-/* exp(-|x|), as exp_neg */
-static inline NAME(vec) NAME(exp_minus_abs)(NAME(vec) x)
-{
-    const NAME(vec) y = -NAME(magnitude)(x), floor = (NAME(vec)){0} + (REAL)EXP_FLOOR;
-    const NAME(mask) under = y < floor;
-    const NAME(vec) clipped = NAME(pick)(under, floor, y), rounded = clipped * (REAL)1.4426950408889634 + (REAL)ROUNDER;
-    const NAME(vec) k = rounded - (REAL)ROUNDER;
-    const NAME(vec) r = (clipped - k * (REAL)0.693145751953125) - k * (REAL)1.42860682030941723e-6;
-    const NAME(vec) power = (NAME(vec))(((NAME(mask))rounded + EXP_BIAS) << EXP_SHIFT);
-    return NAME(pick)(under, (NAME(vec)){0}, EXP_TAYLOR(r) * power);
-}
-
-/* 1/(1 + exp(-x)), given e = exp(-|x|) */
-static inline NAME(vec) NAME(sigmoid)(NAME(vec) x, NAME(vec) e)
-{
-    const NAME(vec) one = (NAME(vec)){0} + (REAL)1;
-    return NAME(pick)(x < (NAME(vec)){0}, e, one) / (one + e);
-}
-
-/* log(1 + e) for 0 <= e <= 1: 2 artanh(e/(2 + e)) by its series, whose argument is at most 1/3 */
-static inline NAME(vec) NAME(log_one_plus)(NAME(vec) e)
-{
-    const NAME(vec) t = e / ((REAL)2 + e), square = t * t;
-    NAME(vec) sum = (NAME(vec)){0} + (REAL)1 / (2 * ARTANH_TERMS + 1);
-    for (int k = ARTANH_TERMS - 1; k >= 0; k--)
-        sum = sum * square + (REAL)1 / (2 * k + 1);
-    return (REAL)2 * t * sum;
-}
-
-/* ---- one-row solves ------------------------------------------------------------------------------------------- */
 
 static inline REAL NAME(dot)(const REAL *x, const REAL *y, int n)
 {
@@ -116,32 +34,33 @@ typedef struct {
     NAME(vec) beta, u, beta_at_a, curvature_at_a, loss_at_a;
 } NAME(logistic);
 
-/* A register of lanes of  z + q (sigma(z) - y) = a + q beta  (method.md 3, K' = 1), then the adjoint's lanes at the new z.
+/* Solves  z + q (sigma(z) - y) = a + q beta,  Eq. (7), for a register of splits, then the adjoint's dual at the new z,
+ * Eq. (11).
  * With s = +1 for y = 1 and -1 for y = 0, m = s z solves  f(m) = m - q sigma(-m) - s c = 0, f increasing, concave
  * for m > 0 and convex for m < 0: Newton kept on the root's side of 0 is monotone after its first step.
  * q = 0 (validation and unused rows) returns z = a, beta = sigma(a) - y. */
 static inline NAME(logistic) NAME(solve_logistic)(NAME(vec) a, NAME(vec) r, NAME(vec) q, NAME(vec) beta, NAME(vec) u,
-                                                  REAL s)
+                                                  NAME(vec) s)
 {
     NAME(logistic) out;
-    const NAME(vec) zero = {0}, c = s * (a + q * beta);
-    const NAME(mask) right = (REAL)0.5 * q + c > zero, fixed = ~(q > zero);
-    const NAME(vec) low = NAME(pick)(right & (c < zero), zero, c);
-    const NAME(vec) high = NAME(pick)(~right & (c + q > zero), zero, c + q);
+    const NAME(vec) zero = NAME(every)(0), c = s * (a + q * beta);
+    const NAME(mask) right = NAME(less)(zero, (REAL)0.5 * q + c), fixed = ~NAME(less)(zero, q);
+    const NAME(vec) low = NAME(pick)(right & NAME(less)(c, zero), zero, c);
+    const NAME(vec) high = NAME(pick)(~right & NAME(less)(zero, c + q), zero, c + q);
     NAME(vec) m = s * a, e = NAME(exp_minus_abs)(m), sig = NAME(sigmoid)(-m, e);
     out.beta_at_a = -s * sig;
     out.curvature_at_a = sig * ((REAL)1 - sig);
-    out.loss_at_a = NAME(pick)(m < zero, -m, zero) + NAME(log_one_plus)(e);
+    out.loss_at_a = NAME(pick)(NAME(less)(m, zero), -m, zero) + NAME(log_one_plus)(e);
     for (int iteration = 0; iteration < MAX_NEWTON; iteration++) {
         const NAME(vec) f = m - q * sig - c, slope = (REAL)1 + q * sig * ((REAL)1 - sig);
         NAME(vec) next = m - f / slope;
-        next = NAME(pick)(next < low, low, next);
-        next = NAME(pick)(next > high, high, next);
+        next = NAME(pick)(NAME(less)(next, low), low, next);
+        next = NAME(pick)(NAME(less)(high, next), high, next);
         next = NAME(pick)(fixed, m, next);
         const NAME(vec) step = next - m, allowed = (REAL)NEWTON_TOL * ((REAL)1 + NAME(magnitude)(next));
         m = next;
         sig = NAME(sigmoid)(-m, NAME(exp_minus_abs)(m));
-        if (!NAME(any)(NAME(magnitude)(step) > allowed))
+        if (!NAME(any)(NAME(less)(allowed, NAME(magnitude)(step))))
             break;
     }
     const NAME(vec) d = sig * ((REAL)1 - sig);
@@ -170,7 +89,7 @@ static inline REAL NAME(softmax)(const REAL *z, int n, int label, REAL *p)
     const REAL sum = NAME(total)(part), inv = (REAL)1.0 / sum;
     for (int c = 0; c < n; c++)
         p[c] *= inv;
-    return (top - z[label]) + NAME(log)(sum);
+    return (top - z[label]) + LOG(sum);
 }
 
 /* p - e_label, the label's entry summed from the others: exact where p_label is near 1 */
@@ -185,7 +104,7 @@ static inline void NAME(residual)(const REAL *p, int n, int label, REAL *beta)
     beta[label] = -NAME(total)(part);
 }
 
-/* x = (I + q (diag p - p p'))^-1 g by Sherman-Morrison; 1 - q sum p^2/(1 + qp) is summed as p/(1 + qp) > 0.
+/* x = (I + q (diag p - p p'))^-1 g by Sherman-Morrison, Eq. (9); 1 - q sum p^2/(1 + qp) is summed as p/(1 + qp) > 0.
  * Returns the largest |x|. */
 static inline REAL NAME(solve_curvature)(const REAL *p, REAL q, const REAL *g, int n, REAL *x)
 {
@@ -227,8 +146,8 @@ static inline REAL NAME(half_square)(const REAL *z, const REAL *c, int n)
     return (REAL)0.5 * NAME(total)(part);
 }
 
-/* K' > 1 (method.md 3): minimise  1/2 |z - c|^2 + q CE(z),  c = a + q beta, by Newton with backtracking from z = a.
- * On entry p = softmax(a), loss = CE(a); on return p = softmax(z) at the minimiser. Six vectors of work. */
+/* More than two classes, Eq. (8): minimize  1/2 |z - c|^2 + q CE(z),  c = a + q beta, by Newton with backtracking from z = a.
+ * On entry p = softmax(a), loss = CE(a); on return p = softmax(z) at the minimizer. Six vectors of work. */
 static inline void NAME(solve_softmax)(const REAL *a, const REAL *beta, REAL q, int label, int n, REAL loss, REAL *p,
                                        REAL *work)
 {

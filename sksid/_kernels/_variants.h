@@ -1,111 +1,48 @@
-/* The variants of a row kernel: includes the file that ROWS names for float and double, each compiled for the baseline and, on
- * x86-64, once more for AVX2 + FMA; DISPATCH(f, real_size, arguments) chooses between them by the real's size and the
- * processor. The second copy is made with a target pragma, not with a build flag, so that a wheel runs everywhere. */
+/* Compiles kernels in all their variants: ROW_KERNEL and PASS_KERNEL are included for both precisions REAL of the state and, on
+ * x86-64, for the baseline and for AVX2 + FMA. The second instruction set is a target pragma, not a build flag, so that one wheel
+ * runs everywhere. NAME(f) is f's name in a variant, such as f_f32_base. */
 #include <math.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
-#define MAX_NEWTON 40
-#define MAX_HALVING 30
-#define VEC 8
-#define LINE ((int)(64 / sizeof(REAL)))
-#define LANES ((int)(SIMD / sizeof(REAL)))
-#define PADDED(n) (((n) + VEC - 1) / VEC * VEC)
-#define COLUMN(t) (columns ? (int64_t)columns[t] : (int64_t)(t))
+#include "_compiler.h"
+#include "_layout.h"
 
-#define REAL float
-#define INT int32_t
-#define EXP_BIAS 127
-#define EXP_SHIFT 23
-#define EXP_FLOOR (-87.0f)
-#define ROUNDER 12582912.0f
-#define NEWTON_TOL 1e-3f
-#define ROUNDING 1e-6f
-#define PADDING (-1e30f)
-#define ARTANH_TERMS 7
-#define log_f32 logf
-#define log_f32_avx2 logf
-#define EXP_TAYLOR(r) \
-    (1 + r * (1 + r * (0.5f + r * (1 / 6.f + r * (1 / 24.f + r * (1 / 120.f + r * (1 / 720.f)))))))
-#define NAME(f) f##_f32
-#define SIMD 16
-#include ROWS
-#undef NAME
-#undef SIMD
-#ifdef __x86_64__
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi,bmi2")
-#define NAME(f) f##_f32_avx2
-#define SIMD 32
-#include ROWS
-#undef NAME
-#undef SIMD
-#pragma GCC pop_options
-#endif
-#undef REAL
-#undef INT
-#undef EXP_BIAS
-#undef EXP_SHIFT
-#undef EXP_FLOOR
-#undef ROUNDER
-#undef NEWTON_TOL
-#undef ROUNDING
-#undef PADDING
-#undef ARTANH_TERMS
-#undef EXP_TAYLOR
+#define JOIN_3(f, a, b) f##_##a##_##b
+#define EXPAND_3(f, a, b) JOIN_3(f, a, b)
+#define NAME(f) EXPAND_3(f, REAL_TAG, SET_TAG)
 
-#define REAL double
-#define INT int64_t
-#define EXP_BIAS 1023
-#define EXP_SHIFT 52
-#define EXP_FLOOR (-708.0)
-#define ROUNDER 6755399441055744.0
-#define NEWTON_TOL 1e-6
-#define ROUNDING 1e-14
-#define PADDING (-1e300)
-#define ARTANH_TERMS 16
-#define log_f64 log
-#define log_f64_avx2 log
-#define EXP_TAYLOR(r) \
-    (1 + r * (1 + r * (0.5 + r * (1 / 6. + r * (1 / 24. + r * (1 / 120. + r * (1 / 720. + r * (1 / 5040. + \
-    r * (1 / 40320. + r * (1 / 362880. + r * (1 / 3628800. + r * (1 / 39916800. + r / 479001600.))))))))))))
-#define NAME(f) f##_f64
-#define SIMD 16
-#include ROWS
-#undef NAME
-#undef SIMD
-#ifdef __x86_64__
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi,bmi2")
-#define NAME(f) f##_f64_avx2
-#define SIMD 32
-#include ROWS
-#undef NAME
-#undef SIMD
-#pragma GCC pop_options
-#endif
+#define LINE ((int)(CACHE_LINE / sizeof(REAL)))
+#define LANES ((int)(SIMD / sizeof(REAL))) /* reals in a register */
 
-#ifdef __x86_64__
-#define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-#define DISPATCH(f, real_size, ...)            \
-    do {                                       \
-        const int wide = HAS_AVX2;             \
-        if ((real_size) == 4 && wide)          \
-            f##_f32_avx2(__VA_ARGS__);         \
-        else if ((real_size) == 4)             \
-            f##_f32(__VA_ARGS__);              \
-        else if (wide)                         \
-            f##_f64_avx2(__VA_ARGS__);         \
-        else                                   \
-            f##_f64(__VA_ARGS__);              \
-    } while (0)
+#define SET_TAG base
+#define SIMD (HAS_VECTORS ? 16 : (int)sizeof(REAL)) /* bytes in a register */
+#include "_precisions.h"
+#undef SET_TAG
+#undef SIMD
+
+#if HAS_AVX2
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2"))), apply_to = function)
 #else
-#define DISPATCH(f, real_size, ...)            \
-    do {                                       \
-        if ((real_size) == 4)                  \
-            f##_f32(__VA_ARGS__);              \
-        else                                   \
-            f##_f64(__VA_ARGS__);              \
-    } while (0)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,bmi,bmi2")
+#endif
+#define SET_TAG avx2
+#define SIMD 32
+#include "_precisions.h"
+#undef SET_TAG
+#undef SIMD
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+/* The variant of f for P's precision and this processor, to be called. */
+#define OF_REAL(f, P, set) ((P)->real_size == 4 ? f##_f32_##set : f##_f64_##set)
+#if HAS_AVX2
+#define VARIANT(f, P) (use_avx2 ? OF_REAL(f, P, avx2) : OF_REAL(f, P, base))
+#else
+#define VARIANT(f, P) OF_REAL(f, P, base)
 #endif
