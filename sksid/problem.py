@@ -1,312 +1,365 @@
-"""The data of both levels: rows in visiting order, their classes, weights and their role in each split. Immutable.
+"""The two levels on laid-out rows: roles, what every row is in each split, and the problem they make. Immutable.
 
-Conventions, kept by every solver: the lower level of split k is a *sum*, Σ_{i in train_k} s_ik ℓ_i + ½ Σ_j λ_j ‖W_j‖², the
-upper level the mean over splits of the weighted *mean* validation loss (method.md, section 1). ``n_outputs`` is 1 for two
-classes (the second is positive), else the number of classes.
+Conventions, kept by every solver: the lower level of split k is a *sum*, Σ_{i in train_k} s_ik ℓ_i + ½ Σ_j λ_j ‖W_j‖², Eq. (1),
+the upper level the mean over splits of the weighted *mean* validation loss, Eq. (2). ``n_outputs`` is 1 for two classes (the
+second is positive), else the number of classes. Splits, held-out rows, halves of the splits for two threads and the final fit
+are roles over the same rows.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-UNUSED, TRAIN, VALIDATION = 0, 1, 2
+from sksid._kernels._layout import TRAIN, UNUSED, VALIDATION, check_roles
+from sksid.objective import L2Penalty, LogisticLoss, Loss, Objective, Penalty
+from sksid.rows import Rows, lay_out
 
-# The kernels fetch the features of the entries behind a row's end; so the column indices go on a little.
-COLUMNS_AHEAD = 16
+# s_i Σ_j x_ij²/λ_j of a row above which float32 duals are too coarse: their rounding moves the row's output by 0.02.
+FLOAT32_CURVATURE = 3e5
+FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
+FLOAT32_FROM = 1e6  # entries × splits from which float32, which is twice as fast, is worth it
 
-# A dense matrix with a smaller share of non-zeros than this is faster as CSR (measured by
-# examples/benchmarks/kernel.py).
-DENSE_FROM = 0.8
+Splits = Sequence[tuple[NDArray, NDArray]]
 
-# Multiply-adds of one pass from which splits are taken apart: some 0.05 seconds. Below, a thread's start costs as much.
-WORK_FOR_GROUPS = 5e7
+
+@dataclass(frozen=True, eq=False)
+class Roles:
+    """What every row is in each split, and what it weighs.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_rows, 1) or (n_rows, n_splits), int32
+        The class of each row, from 0: the same in all splits, or one for each.
+    weights : ndarray of shape (n_rows,), float64
+        Sample weights, without class weights.
+    role : ndarray of shape (n_rows, n_splits), int8
+        UNUSED, TRAIN or VALIDATION.
+    train_scale : ndarray of shape (n_classes, n_splits), float64
+        What multiplies the weight of a training row: class weights, and the split's scale.
+    val_scale : ndarray of shape (n_splits,), float64
+        1 / (sum of the weights of the validation rows); 0 where there are none.
+    """
+
+    labels: NDArray
+    weights: NDArray
+    role: NDArray
+    train_scale: NDArray
+    val_scale: NDArray
+
+    def __post_init__(self):
+        check_roles(self.labels, self.role, self.train_scale.shape[0])
+
+    @property
+    def n_splits(self) -> int:
+        return self.role.shape[1]
+
+    def labels_of(self, split: int) -> NDArray:
+        """The class of each row in a split, (n_rows,)."""
+        return self.labels[:, split if self.labels.shape[1] > 1 else 0]
+
+    def train_weights(self, split: int) -> NDArray:
+        """The weight of every row in the lower level of a split, (n_rows,); 0 where it is not a training row."""
+        return self.weights * self.train_scale[self.labels_of(split), split] * (self.role[:, split] == TRAIN)
+
+    def val_weights(self, split: int) -> NDArray:
+        """The weight of every row in the upper level of a split, (n_rows,); they sum to 1."""
+        return self.weights * self.val_scale[split] * (self.role[:, split] == VALIDATION)
+
+    def of_splits(self, splits: NDArray) -> "Roles":
+        """The roles in some of the splits only, an array of int."""
+        return Roles(
+            labels=self.labels if self.labels.shape[1] == 1 else np.ascontiguousarray(self.labels[:, splits]),
+            weights=self.weights,
+            role=np.ascontiguousarray(self.role[:, splits]),
+            train_scale=np.ascontiguousarray(self.train_scale[:, splits]),
+            val_scale=self.val_scale[splits],
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Rows, labels, weights and roles; what the kernels read.
+    """Rows in their roles, and the loss and penalty that make two levels of them; what solvers read.
 
     Attributes
     ----------
-    values : ndarray of shape (nnz,), float32 or float64
-        The entries, row after row.
-    columns : ndarray of shape (nnz + COLUMNS_AHEAD,), int32, or None
-        Their features; None for dense rows.
-    indptr : ndarray of shape (n_rows + 1,), int64
-        Where each row begins.
-    labels : ndarray of shape (n_rows,), int32
-        The class of each row, from 0.
-    roles : ndarray of shape (n_rows, n_splits), int8
-        UNUSED, TRAIN or VALIDATION.
-    weights : ndarray of shape (n_rows,)
-        Sample weights, without class weights.
-    train_scale : ndarray of shape (n_classes, n_splits)
-        What multiplies the weight of a training row: class weights, and the split's scale.
-    val_scale : ndarray of shape (n_splits,)
-        1 / (sum of the weights of the validation rows); 0 where there are none.
-    order : ndarray of shape (n_rows,), int64
-        The sample that each row was made of.
-    n_features, n_classes : int
+    rows : Rows or RowBlocks
+        Stored once, shared by all problems that are made of them.
+    roles : Roles
+    n_classes : int
     fit_intercept : bool
+    dtype : numpy dtype
+        The precision of a solver's state, float32 or float64; the rows keep their own.
+    loss : Loss, default=LogisticLoss()
+        The kernels' solvers take no other.
+    penalty : Penalty, default=L2Penalty()
+        Likewise.
     """
 
-    values: np.ndarray
-    columns: np.ndarray | None
-    indptr: np.ndarray
-    labels: np.ndarray
-    roles: np.ndarray
-    weights: np.ndarray
-    train_scale: np.ndarray
-    val_scale: np.ndarray
-    order: np.ndarray
-    n_features: int
+    rows: Any
+    roles: Roles
     n_classes: int
     fit_intercept: bool
+    dtype: Any
+    loss: Loss = field(default_factory=LogisticLoss)
+    penalty: Penalty = field(default_factory=L2Penalty)
 
     @property
-    def n_rows(self):
-        return self.labels.shape[0]
+    def n_rows(self) -> int:
+        return self.rows.n_rows
 
     @property
-    def n_splits(self):
-        return self.roles.shape[1]
+    def n_features(self) -> int:
+        return self.rows.n_features
 
     @property
-    def n_outputs(self):
+    def n_splits(self) -> int:
+        return self.roles.n_splits
+
+    @property
+    def n_outputs(self) -> int:
         return 1 if self.n_classes == 2 else self.n_classes
 
     @property
-    def dtype(self):
-        return self.values.dtype
+    def work(self) -> float:
+        """Multiply-adds of one pass over the rows, for both levels."""
+        return self.rows.n_entries * 2 * self.n_splits * self.n_outputs
 
     @property
-    def work(self):
-        """Multiply-adds of one pass over the rows, for both levels."""
-        return self.values.size * 2 * self.n_splits * self.n_outputs
+    def has_validation(self) -> bool:
+        """Whether any split has an upper level; a final fit has none, and so no adjoint."""
+        return bool((self.roles.val_scale > 0).any())
 
     @cached_property
-    def matrix(self):
-        """The rows as a CSR array or an ndarray, without a copy."""
-        shape = (self.n_rows, self.n_features)
-        if self.columns is None:
-            return self.values.reshape(shape)
-        return sp.csr_array((self.values, self.columns[: self.values.size], self.indptr), shape=shape)
-
-    @cached_property
-    def wide(self):
-        """The same problem in float64."""
-        return self.astype(np.float64)
-
-    @cached_property
-    def squared_norms(self):
-        """Σ_j x_ij² of every row, (n_rows,), float64; infinite where it overflows."""
-        norms, filled = np.zeros(self.n_rows), np.diff(self.indptr) > 0
-        if filled.any():
-            with np.errstate(over="ignore"):
-                norms[filled] = np.add.reduceat(np.square(self.values, dtype=np.float64), self.indptr[:-1][filled])
-        return norms
-
-    @cached_property
-    def largest_row(self):
-        """The largest s_i Σ_j x_ij² of a training row: over λ, it is the row's curvature in the lower level."""
-        with np.errstate(over="ignore"):
-            return float(np.max(self.squared_norms * self.weights * self.train_scale.max(axis=1)[self.labels], initial=0.0))
-
-    @cached_property
-    def second_moments(self):
-        """The weighted mean of x_ij² over all rows, (n_features,)."""
-        weights = self.weights.astype(np.float64) / max(self.weights.sum(dtype=np.float64), np.finfo(float).tiny)
-        with np.errstate(over="ignore"):
-            squares = np.square(self.values, dtype=np.float64)
-            if self.columns is None:
-                return weights @ squares.reshape(self.matrix.shape)
-            squares *= np.repeat(weights, np.diff(self.indptr))
-            return np.bincount(self.columns[: squares.size], weights=squares, minlength=self.n_features)
-
-    @cached_property
-    def train_totals(self):
+    def train_totals(self) -> NDArray:
         """The sum of the weights in the lower level of each split, (n_splits,)."""
-        return np.array([self.train_weights(k).sum(dtype=np.float64) for k in range(self.n_splits)])
+        return np.array([self.roles.train_weights(k).sum() for k in range(self.n_splits)])
 
-    def train_weights(self, split):
-        """The weight of every row in the lower level of a split, (n_rows,); 0 where it is not a training row."""
-        return self.weights * self.train_scale[self.labels, split] * (self.roles[:, split] == TRAIN)
+    @cached_property
+    def second_moments(self) -> NDArray:
+        """The weighted mean of x_ij² over all rows, (n_features,)."""
+        weights = self.roles.weights
+        return self.rows.mean_squares(weights / max(weights.sum(), np.finfo(float).tiny))
 
-    def val_weights(self, split):
-        """The weight of every row in the upper level of a split, (n_rows,); they sum to 1."""
-        return self.weights * self.val_scale[split] * (self.roles[:, split] == VALIDATION)
+    @cached_property
+    def log_scale(self) -> float:
+        """Log of the mean over training rows of s_i Σ_j x_ij², and over splits: the unit of penalties, Eq. (32).
 
-    def of_splits(self, splits):
-        """The same rows in some of the splits only, an array of int; the entries are shared, not copied."""
-        roles, scale = self.roles[:, splits], self.train_scale[:, splits]
-        return replace(
-            self,
-            roles=np.ascontiguousarray(roles),
-            train_scale=np.ascontiguousarray(scale),
-            val_scale=self.val_scale[splits],
+        Features times c take it to log c² more, weights times c to log c more, and the optimal log λ with it.
+        """
+        means = []
+        for k in range(self.n_splits):
+            weights = self.roles.train_weights(k)
+            with np.errstate(over="ignore"):
+                means.append(weights @ self.rows.squared_norms / max(np.count_nonzero(weights), 1))
+        mean = float(np.mean(means))
+        return float(np.log(mean)) if 0.0 < mean < np.inf else 0.0
+
+    @cached_property
+    def log_entry_scale(self) -> float:
+        """The mean over entries that are not zero of log x_ij², and the log of the mean weight of training rows."""
+        roles = self.roles
+        counted = np.count_nonzero((roles.role == TRAIN) & (roles.weights[:, None] > 0))
+        mean_weight = max(float(self.train_totals.sum()) / max(int(counted), 1), float(np.finfo(float).tiny))
+        return self.rows.mean_log_square + float(np.log(mean_weight))
+
+    @cached_property
+    def largest_row(self) -> float:
+        """The largest s_i Σ_j x_ij² of a row: over λ, it is the row's curvature in the lower level."""
+        weights = self.roles.weights * self.roles.train_scale.max(axis=1)[self.roles.labels].max(axis=1)
+        with np.errstate(over="ignore"):
+            return float(np.max(self.rows.squared_norms * weights, initial=0.0))
+
+    def objective(self, split: int, role: int, dense_from: float = np.inf) -> Objective:
+        """The loss of one role's rows in a split, in float64, with penalties of zero.
+
+        Parameters
+        ----------
+        split : int
+        role : TRAIN or VALIDATION
+            With the weights of that level: training weights are as they are, validation weights sum to 1.
+        dense_from : float, default=inf
+            The share of non-zeros from which sparse rows are taken dense.
+        """
+        roles, chosen = self.roles, np.flatnonzero(self.roles.role[:, split] == role)
+        weights = roles.train_weights(split) if role == TRAIN else roles.val_weights(split)
+        labels = roles.labels_of(split)[chosen]
+        return Objective(
+            rows=self.rows.take(chosen, dense_from),
+            labels=labels,
+            targets=self.loss.targets(labels, self.n_outputs),
+            weights=weights[chosen],
+            penalties=np.zeros((self.n_features + 1, 1)),
+            fit_intercept=self.fit_intercept,
+            loss=self.loss,
+            penalty=self.penalty,
         )
 
-    def astype(self, dtype):
-        """The same problem with its reals in another precision."""
-        if self.dtype == dtype:
-            return self
-        reals = {name: getattr(self, name).astype(dtype) for name in ("values", "weights", "train_scale", "val_scale")}
-        return replace(self, **reals)
+    def of_splits(self, splits: NDArray) -> "Problem":
+        """The same rows in some of the splits only, an array of int."""
+        return replace(self, roles=self.roles.of_splits(splits))
+
+    def astype(self, dtype: DTypeLike) -> "Problem":
+        """The same problem, solved in another precision. The rows are shared, not copied."""
+        return self if self.dtype == dtype else replace(self, dtype=np.dtype(dtype))
+
+    def precision(self, log_penalties: NDArray, limit: float = FLOAT32_CURVATURE) -> Any:
+        """The dtype that a state needs at these log penalties: float64 where a row's curvature is too large for float32."""
+        if self.dtype == np.float64:
+            return self.dtype
+        penalized = np.asarray(log_penalties)[np.isfinite(log_penalties)]
+        with np.errstate(over="ignore"):
+            largest = self.largest_row * np.exp(-np.min(penalized, initial=np.inf))
+        return np.dtype(np.float64) if largest > limit else self.dtype
+
+    def reported(self, log_penalties: NDArray) -> "Problem":
+        """The problem in the precision that a reported score needs."""
+        return self.astype(self.precision(log_penalties, FLOAT32_REPORTED))
 
 
-def make_problem(
-    X, labels, splits, *, n_classes, sample_weight=None, train_scale=None, fit_intercept=True, dtype=np.float32, seed=0
-):
-    """Lay out the rows for the solvers: shuffled once, contiguous, with their roles.
-
-    A sample that has more than one part in a split (drawn twice by a bootstrap, or both training and validation row)
-    becomes several rows; one that has no part in any split becomes none.
+def problem_of(
+    rows: Any,
+    labels: NDArray,
+    splits: Splits,
+    *,
+    n_classes: int,
+    sample_weight: NDArray | None = None,
+    train_scale: NDArray | None = None,
+    fit_intercept: bool = True,
+    dtype: DTypeLike = np.float64,
+) -> Problem:
+    """Give laid-out rows their roles. Only the span of rows that has any is visited.
 
     Parameters
     ----------
-    X : ndarray or sparse array of shape (n_samples, n_features)
-        Finite; sparse in any format.
-    labels : ndarray of shape (n_samples,), int
-        Classes from 0 to n_classes - 1.
+    rows : Rows or RowBlocks
+        Of ``lay_out``; labels, weights and splits are those of its samples.
+    labels : ndarray of shape (n_samples,) or (n_samples, n_splits), int
+        Classes from 0 to n_classes - 1; of each split its own, where they differ.
     splits : list of (train, validation) index arrays
-        A validation part may be empty.
+        Either may be empty: held-out rows are validation rows of every split, a final fit has training rows only.
     n_classes : int
     sample_weight : ndarray of shape (n_samples,), default=None
         Non-negative.
     train_scale : ndarray of shape (n_classes, n_splits), default=None
         Multiplies the weights in the lower level only: class weights, for instance.
     fit_intercept : bool, default=True
-    dtype : numpy dtype, default=float32
-        Precision of the problem, and so of the solver's state.
+    dtype : numpy dtype, default=numpy.float64
+        Precision of the solver's state.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, splits = np.array([0, 1, 0, 1]), [(np.array([0, 1]), np.array([2, 3]))]
+    >>> rows = lay_out(np.eye(4), splits)
+    >>> final = problem_of(rows, y, [(np.arange(4), np.arange(0))], n_classes=2)
+    >>> final.has_validation, final.train_totals
+    (False, array([4.]))
+    """
+    role = _roles_of(rows.samples, splits)
+    if isinstance(rows, Rows):
+        used = np.flatnonzero(role.any(axis=1))
+        start, stop = (used[0], used[-1] + 1) if used.size else (0, 0)
+        rows, role = rows.span(start, stop), np.ascontiguousarray(role[start:stop])
+    weights = np.ones(rows.n_rows) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)[rows.samples]
+    val_sums = ((role == VALIDATION) * weights[:, None]).sum(axis=0)
+    labels = np.asarray(labels, dtype=np.int32)[rows.samples]
+    roles = Roles(
+        labels=np.ascontiguousarray(labels.reshape(rows.n_rows, 1 if labels.ndim == 1 else labels.shape[1])),
+        weights=weights,
+        role=role,
+        train_scale=np.ones((n_classes, len(splits))) if train_scale is None else np.array(train_scale, dtype=np.float64),
+        val_scale=np.divide(1.0, val_sums, out=np.zeros(len(splits)), where=val_sums > 0),
+    )
+    return Problem(rows, roles, n_classes, bool(fit_intercept), np.dtype(dtype))
+
+
+def _roles_of(samples, splits):
+    """The role of every row in each split, (n_rows, n_splits): of a sample's copies, the first are its training rows."""
+    n_samples, copy = 1 + samples.max(initial=-1), _copies(samples)[:, None]
+    train = np.column_stack([np.bincount(train, minlength=n_samples) for train, _ in splits])[samples]
+    parts = train + np.column_stack([np.bincount(val, minlength=n_samples) for _, val in splits])[samples]
+    return np.where(copy < train, TRAIN, np.where(copy < parts, VALIDATION, UNUSED)).astype(np.int8)
+
+
+def _copies(samples):
+    """How many of the rows before each one are the same sample, (n_rows,)."""
+    if np.bincount(samples).max(initial=0) <= 1:
+        return np.zeros_like(samples)
+    order = np.argsort(samples, kind="stable")
+    ascending = samples[order]
+    copies = np.empty_like(samples)
+    copies[order] = np.arange(samples.size) - np.searchsorted(ascending, ascending)
+    return copies
+
+
+def make_problem(
+    X: Any, labels: ArrayLike, splits: Splits, *, dtype: DTypeLike = np.float32, seed: int = 0, **roles: Any
+) -> Problem:
+    """Lay out rows and give them their roles: ``problem_of(lay_out(X, splits, seed), …)``.
+
+    Parameters
+    ----------
+    X : ndarray or sparse array of shape (n_samples, n_features)
+        Finite; sparse in any format.
+    labels, splits
+        As for ``problem_of``.
+    dtype : numpy dtype, default=numpy.float32
+        Precision of the solver's state.
     seed : int, default=0
         Of the shuffle.
+    **roles
+        ``n_classes`` and what else ``problem_of`` takes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> problem = make_problem(np.eye(4), [0, 1, 0, 1], [([0, 1], [2, 3])], n_classes=2)
+    >>> problem.n_rows, problem.n_splits, problem.n_outputs
+    (4, 1, 1)
     """
-    order, roles = _lay_out_rows(splits, X.shape[0], seed)
-    weights = np.ones(X.shape[0]) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    weights = weights[order]
-    labels = np.asarray(labels, dtype=np.int32)[order]
-    val_sums = ((roles == VALIDATION) * weights[:, None]).sum(axis=0)
-    val_scale = np.divide(1.0, val_sums, out=np.zeros(len(splits)), where=val_sums > 0)
-    if train_scale is None:
-        train_scale = np.ones((n_classes, len(splits)))
-    values, columns, indptr = _lay_out_entries(X, order, dtype)
-    return Problem(
-        values=values,
-        columns=columns,
-        indptr=indptr,
-        labels=labels,
-        roles=roles,
-        weights=weights.astype(dtype),
-        train_scale=np.ascontiguousarray(train_scale, dtype=dtype),
-        val_scale=val_scale.astype(dtype),
-        order=order,
-        n_features=X.shape[1],
-        n_classes=n_classes,
-        fit_intercept=bool(fit_intercept),
-    )
+    splits = [(np.asarray(train, dtype=np.intp), np.asarray(val, dtype=np.intp)) for train, val in splits]
+    return problem_of(lay_out(X, splits, seed), np.asarray(labels), splits, dtype=dtype, **roles)
 
 
-def _lay_out_rows(splits, n_samples, seed):
-    """The sample of each row, shuffled, and its role in each split."""
-    train = np.column_stack([np.bincount(train, minlength=n_samples) for train, _ in splits])
-    parts = train + np.column_stack([np.bincount(val, minlength=n_samples) for _, val in splits])
-    copies = parts.max(axis=1)
-    order = np.repeat(np.arange(n_samples), copies)
-    copy = np.arange(order.size) - np.repeat(np.cumsum(copies) - copies, copies)
-    roles = np.where(copy[:, None] < train[order], TRAIN, np.where(copy[:, None] < parts[order], VALIDATION, UNUSED)).astype(
-        np.int8
-    )
-    shuffle = np.random.RandomState(seed).permutation(order.size)
-    return order[shuffle], np.ascontiguousarray(roles[shuffle])
+def search_dtype(rows: Any, n_splits: int) -> Any:
+    """float32 where there is enough data for its speed to matter, else float64."""
+    return np.float32 if rows.n_entries * n_splits > FLOAT32_FROM else np.float64
 
 
-def _lay_out_entries(X, order, dtype):
-    if not sp.issparse(X) and np.count_nonzero(X) >= DENSE_FROM * X.size:
-        values = np.ascontiguousarray(X[order], dtype=dtype).reshape(-1)
-        return values, None, np.arange(order.size + 1, dtype=np.int64) * X.shape[1]
-    rows = sp.csr_array(X)[order]
-    rows.sum_duplicates()
-    ahead = np.zeros(COLUMNS_AHEAD, dtype=np.int32)
-    columns = np.concatenate([rows.indices.astype(np.int32, copy=False), ahead])
-    return rows.data.astype(dtype, copy=False), columns, rows.indptr.astype(np.int64)
+# ---- splits ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Joint:
-    """Problems side by side, each with its own splits and features, under penalties that they share.
+def as_indices(splits: Iterable, n_rows: int) -> list[tuple[NDArray, NDArray]]:
+    """Splits as arrays of row numbers; masks and numbers from the end are taken, too."""
+    numbers = np.arange(n_rows)
+    return [(numbers[np.asarray(train)], numbers[np.asarray(val)]) for train, val in splits]
 
-    Where preprocessing is fitted on the training rows of a split, every split has features of its own: one part each. Where
-    they share their features but there is much to do, each part has some of them (``in_groups``).
 
-    Attributes
-    ----------
-    parts : tuple of Problem
-        Their splits, one part after the other, are the splits of the whole.
-    columns : tuple of ndarray of int, or None
-        For each part, where its features stand among all; None where its features are the first of all.
-    n_features : int
-        Of all parts together: the number of penalties.
+def check_splits(splits: Splits, labels: NDArray, classes: NDArray, sample_weight: NDArray | None = None) -> None:
+    """Refuse splits with which a loss would not be defined: every class in training, some weight in validation.
+
+    Raises
+    ------
+    ValueError
+        Naming the split and the remedy.
     """
-
-    parts: tuple
-    columns: tuple
-    n_features: int
-
-    @property
-    def n_rows(self):
-        """Of the largest part."""
-        return max(part.n_rows for part in self.parts)
-
-    @property
-    def n_splits(self):
-        return sum(part.n_splits for part in self.parts)
-
-    @property
-    def n_outputs(self):
-        return self.parts[0].n_outputs
-
-    @property
-    def dtype(self):
-        return self.parts[0].dtype
-
-    def astype(self, dtype):
-        """The same parts with their reals in another precision."""
-        return replace(self, parts=tuple(part.astype(dtype) for part in self.parts))
-
-    def gather(self, k, values):
-        """Values of all features, (n_features,), as those of part ``k``'s."""
-        columns = self.columns[k]
-        return values[: self.parts[k].n_features] if columns is None else values[columns]
-
-    def scatter(self, k, values, out):
-        """Add values of part ``k``'s features to those of all."""
-        columns = self.columns[k]
-        if columns is None:
-            out[: values.shape[0]] += values
-        else:
-            out[columns] += values  # no feature stands twice in a part
-        return out
-
-
-def groups_of_splits(problem):
-    """Which splits go together, a list of int arrays: two halves for two threads, where that pays; else all.
-
-    It depends on the problem alone, so that results do not depend on the number of threads. The splits of two classes
-    stay together: all of them are in one register, and half of them would take as long.
-    """
-    pays = problem.n_outputs > 1 and problem.n_splits > 1 and problem.work >= WORK_FOR_GROUPS
-    return np.array_split(np.arange(problem.n_splits), 2 if pays else 1)
-
-
-def in_groups(problem, groups):
-    """The problem as a Joint with a part for each of these groups of splits; the problem itself where there is but one."""
-    if len(groups) == 1:
-        return problem
-    return Joint(tuple(problem.of_splits(group) for group in groups), (None,) * len(groups), problem.n_features)
-
-
-def parts_of(problem):
-    """The parts of a Joint problem; another is its own only part."""
-    return problem.parts if isinstance(problem, Joint) else (problem,)
+    weights = np.ones(labels.shape[0]) if sample_weight is None else sample_weight
+    if not splits:
+        raise ValueError("cv gave no split. Use a splitter with at least one split.")
+    for k, (train, val) in enumerate(splits):
+        mass = np.bincount(labels[train], weights=weights[train], minlength=classes.size)
+        if not (mass > 0).all():
+            missing = classes.tolist()[np.flatnonzero(~(mass > 0))[0]]
+            raise ValueError(
+                f"cv: split {k} has no training row of class {missing!r} with a positive sample_weight. Use a stratified "
+                "splitter such as StratifiedKFold, fewer splits, or drop classes with too few rows."
+            )
+        if not weights[val].sum() > 0:
+            raise ValueError(
+                f"cv: split {k} has no validation row with a positive sample_weight. "
+                "Use a splitter whose test sets are not empty."
+            )

@@ -6,9 +6,10 @@ import scipy.sparse as sp
 from oracles import relative_error, split_losses
 from sklearn.datasets import make_classification
 from sklearn.model_selection import KFold, StratifiedKFold
+from sksid._kernels._layout import COLUMNS_AHEAD
 
 from sksid import hypergradient
-from sksid.problem import COLUMNS_AHEAD, TRAIN, UNUSED, VALIDATION, make_problem
+from sksid.problem import TRAIN, UNUSED, VALIDATION, make_problem
 
 X, y = make_classification(120, 10, n_informative=5, flip_y=0.1, random_state=0)
 SPARSE = sp.csr_array(np.where(np.abs(X) > 1.2, X, 0.0))
@@ -20,12 +21,12 @@ def lay_out(data=X, splits=FOLDS, **settings):
 
 
 def dense_rows(problem):
-    return problem.matrix.toarray() if sp.issparse(problem.matrix) else problem.matrix
+    return problem.rows.matrix.toarray() if sp.issparse(problem.rows.matrix) else problem.rows.matrix
 
 
 def parts(problem, split, role):
     """The samples with a role in a split, sorted, as often as they have it."""
-    return np.sort(problem.order[problem.roles[:, split] == role])
+    return np.sort(problem.rows.samples[problem.roles.role[:, split] == role])
 
 
 # ---- roles --------------------------------------------------------------------------------------------------------------
@@ -48,14 +49,14 @@ def test_every_sample_has_its_parts_as_often_as_it_was_drawn(splits):
     for k, (train, val) in enumerate(splits):
         np.testing.assert_array_equal(parts(problem, k, TRAIN), np.sort(train))
         np.testing.assert_array_equal(parts(problem, k, VALIDATION), np.sort(val))
-    np.testing.assert_array_equal(dense_rows(problem), X[problem.order])
-    np.testing.assert_array_equal(problem.labels, y[problem.order])
-    assert (problem.roles != UNUSED).any(axis=1).all()
+    np.testing.assert_array_equal(dense_rows(problem), X[problem.rows.samples])
+    np.testing.assert_array_equal(problem.roles.labels[:, 0], y[problem.rows.samples])
+    assert (problem.roles.role != UNUSED).any(axis=1).all()
 
 
 def test_folds_need_no_copies_and_unused_rows_no_place():
     assert lay_out().n_rows == 120
-    np.testing.assert_array_equal(np.sort(lay_out().order), np.arange(120))
+    np.testing.assert_array_equal(np.sort(lay_out().rows.samples), np.arange(120))
     assert lay_out(splits=[(np.arange(10), np.arange(20, 30))]).n_rows == 20
     assert lay_out(splits=[(np.array([3, 3]), np.array([3]))]).n_rows == 3
 
@@ -76,9 +77,9 @@ def test_rows_may_validate_what_they_have_trained():
 
 def test_the_seed_shuffles_the_rows_and_nothing_else():
     one, same, other = (lay_out(seed=seed) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one.order, same.order)
-    assert not np.array_equal(one.order, other.order)
-    assert not np.array_equal(one.order, np.arange(120))
+    np.testing.assert_array_equal(one.rows.samples, same.rows.samples)
+    assert not np.array_equal(one.rows.samples, other.rows.samples)
+    assert not np.array_equal(one.rows.samples, np.arange(120))
 
 
 # ---- weights ------------------------------------------------------------------------------------------------------------
@@ -89,32 +90,32 @@ def test_weights_follow_their_rows_and_sum_to_one_in_validation():
     scale = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     problem = lay_out(sample_weight=weights, train_scale=scale)
     for k, (train, _) in enumerate(FOLDS):
-        role = problem.roles[:, k]
-        expected = np.where(role == TRAIN, weights[problem.order] * scale[y[problem.order], k], 0.0)
-        np.testing.assert_allclose(problem.train_weights(k), expected, rtol=1e-15)
-        assert problem.val_weights(k).sum() == pytest.approx(1.0, rel=1e-14)
-        assert not problem.val_weights(k)[role != VALIDATION].any()
+        role = problem.roles.role[:, k]
+        expected = np.where(role == TRAIN, weights[problem.rows.samples] * scale[y[problem.rows.samples], k], 0.0)
+        np.testing.assert_allclose(problem.roles.train_weights(k), expected, rtol=1e-15)
+        assert problem.roles.val_weights(k).sum() == pytest.approx(1.0, rel=1e-14)
+        assert not problem.roles.val_weights(k)[role != VALIDATION].any()
         assert problem.train_totals[k] == pytest.approx((weights * scale[y, k])[train].sum(), rel=1e-14)
 
 
 def test_a_split_without_validation_weight_has_a_scale_of_zero():
     problem = lay_out(splits=[(np.arange(50), np.arange(0))])
-    assert problem.val_scale.tolist() == [0.0]
+    assert problem.roles.val_scale.tolist() == [0.0]
 
 
 def test_class_weights_leave_the_upper_level_alone():
     problem = lay_out(train_scale=np.array([[7.0] * 3, [9.0] * 3]))
-    np.testing.assert_array_equal(problem.val_weights(0), lay_out().val_weights(0))
+    np.testing.assert_array_equal(problem.roles.val_weights(0), lay_out().roles.val_weights(0))
 
 
 # ---- storage ------------------------------------------------------------------------------------------------------------
 
 
 def test_storage_is_chosen_by_the_share_of_non_zeros():
-    assert lay_out().columns is None
-    assert lay_out(SPARSE).columns is not None
-    assert lay_out(np.where(X > 2.5, X, 0.0)).columns is not None
-    np.testing.assert_array_equal(dense_rows(lay_out(SPARSE)), SPARSE.toarray()[lay_out(SPARSE).order])
+    assert lay_out().rows.columns is None
+    assert lay_out(SPARSE).rows.columns is not None
+    assert lay_out(np.where(X > 2.5, X, 0.0)).rows.columns is not None
+    np.testing.assert_array_equal(dense_rows(lay_out(SPARSE)), SPARSE.toarray()[lay_out(SPARSE).rows.samples])
 
 
 def unsorted(array):
@@ -144,9 +145,9 @@ def test_any_sparse_storage_makes_the_same_rows(change):
     before = changed.copy()
     plain, problem = lay_out(SPARSE), lay_out(changed)
     np.testing.assert_allclose(dense_rows(problem), dense_rows(plain), rtol=1e-15)
-    assert (problem.columns.dtype, problem.indptr.dtype) == (np.int32, np.int64)
-    assert problem.columns.size == problem.values.size + COLUMNS_AHEAD
-    assert problem.matrix.has_canonical_format
+    assert (problem.rows.columns.dtype, problem.rows.indptr.dtype) == (np.int32, np.int64)
+    assert problem.rows.columns.size == problem.rows.values.size + COLUMNS_AHEAD
+    assert problem.rows.matrix.has_canonical_format
     assert (changed != before).nnz == 0
 
 
@@ -175,13 +176,14 @@ def test_read_only_memory_is_enough(sparse, tmp_path):
 
 
 @pytest.mark.parametrize("data", [X, SPARSE], ids=["dense", "csr"])
-def test_precision_is_one_everywhere(data):
-    double, single = lay_out(data), lay_out(data, dtype=np.float32)
-    assert double.astype(np.float64) is double
-    for problem in (single, double.astype(np.float32)):
-        for name in ("values", "weights", "train_scale", "val_scale"):
-            assert getattr(problem, name).dtype == np.float32
-            np.testing.assert_array_equal(getattr(problem, name), getattr(double, name).astype(np.float32))
+def test_rows_keep_their_precision_whatever_that_of_the_solve(data):
+    for given in (np.float32, np.float64):
+        problem = lay_out(data.astype(given))
+        assert problem.rows.dtype == given
+        single = problem.astype(np.float32)
+        assert (problem.dtype, single.dtype) == (np.float64, np.float32)
+        assert single.rows is problem.rows
+        assert problem.astype(np.float64) is problem
 
 
 def test_outputs_are_one_for_two_classes():

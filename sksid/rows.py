@@ -1,0 +1,269 @@
+"""Rows of features: laid out once in visiting order, in the dtype of X, and read in place by everything else.
+
+Solvers in Python ask rows for products only, so that a list of blocks (``RowBlocks``) serves as well as one block; the kernels
+read the arrays of one block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from sksid._kernels._layout import COLUMNS_AHEAD, as_columns, check_rows
+
+# A dense matrix with a smaller share of non-zeros than this is faster as CSR (measured by
+# examples/benchmarks/kernel.py).
+DENSE_FROM = 0.8
+
+SAMPLE = 100_000  # entries that stand for all where their typical size is asked for
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One block of rows, in visiting order.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_values,), float32 or float64
+        The entries, row after row.
+    columns : ndarray of shape (n_values + COLUMNS_AHEAD,), int32, or None
+        Their features, and a few more numbers, since the kernels fetch ahead; None for dense rows.
+    indptr : ndarray of shape (n_rows + 1,), int64
+        Where each row begins in ``values``.
+    samples : ndarray of shape (n_rows,), int64
+        The sample of X that each row was made of.
+    n_features : int
+    """
+
+    values: NDArray
+    columns: NDArray | None
+    indptr: NDArray
+    samples: NDArray
+    n_features: int
+
+    def __post_init__(self):
+        check_rows(self.values, self.columns, self.indptr, self.n_features)
+
+    @property
+    def n_rows(self) -> int:
+        return self.samples.shape[0]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.values.dtype
+
+    @property
+    def n_entries(self) -> int:
+        """Entries that are stored: all of them in dense rows, else the non-zeros."""
+        return self.values.size
+
+    @property
+    def blocks(self) -> tuple["Rows", ...]:
+        """The one block there is."""
+        return (self,)
+
+    @cached_property
+    def matrix(self) -> Any:
+        """The rows as a CSR array or an ndarray, (n_rows, n_features), without a copy of the entries."""
+        shape = (self.n_rows, self.n_features)
+        if self.columns is None:
+            return self.values.reshape(shape)
+        return sp.csr_array((self.values, self.columns[: self.values.size], self.indptr), shape=shape)
+
+    @cached_property
+    def squared_norms(self) -> NDArray:
+        """Σ_j x_ij² of every row, (n_rows,), float64; infinite where it overflows."""
+        norms, filled = np.zeros(self.n_rows), np.diff(self.indptr) > 0
+        if filled.any():
+            with np.errstate(over="ignore"):
+                norms[filled] = np.add.reduceat(np.square(self.values, dtype=np.float64), self.indptr[:-1][filled])
+        return norms
+
+    @cached_property
+    def mean_log_square(self) -> float:
+        """The mean of log x_ij² over entries that are not zero, of some 100,000 that stand for all; −∞ if there is none."""
+        some = np.abs(self.values[:: max(1, self.n_entries // SAMPLE)]).astype(np.float64)
+        some = some[some > 0]
+        return 2.0 * float(np.mean(np.log(some))) if some.size else -np.inf
+
+    def outputs(self, W: NDArray) -> NDArray:
+        """X W, (n_rows, n_outputs)."""
+        return self.matrix @ W
+
+    def pull(self, R: NDArray) -> NDArray:
+        """Xᵀ R, (n_features, n_outputs)."""
+        return self.matrix.T @ R
+
+    def pull_squares(self, R: NDArray) -> NDArray:
+        """(X ∘ X)ᵀ R, (n_features, n_outputs)."""
+        return (self.matrix * self.matrix).T @ R
+
+    def gram(self, weights: NDArray) -> tuple[NDArray, NDArray]:
+        """Xᵀ diag(weights) X, (n_features, n_features), and Xᵀ weights, (n_features,)."""
+        weighted = self.matrix * weights[:, None]
+        weighted = weighted.tocsr() if sp.issparse(weighted) else weighted
+        block = weighted.T @ self.matrix
+        return (block.toarray() if sp.issparse(block) else block), np.asarray(weighted.sum(axis=0)).ravel()
+
+    def mean_squares(self, weights: NDArray) -> NDArray:
+        """Σ_i weights_i x_ij², (n_features,), float64, for weights that sum to 1."""
+        with np.errstate(over="ignore"):
+            if self.columns is None:
+                return weights @ np.square(self.matrix, dtype=np.float64)
+            squares = np.square(self.matrix.data, dtype=np.float64)
+            squares *= np.repeat(weights, np.diff(self.indptr))
+            return np.bincount(self.matrix.indices, weights=squares, minlength=self.n_features)
+
+    def span(self, start: int, stop: int) -> "Rows":
+        """The rows ``start:stop``; their entries are shared, not copied."""
+        if start == 0 and stop == self.n_rows:
+            return self
+        indptr = self.indptr[start : stop + 1]
+        values = self.values[indptr[0] : indptr[-1]]
+        columns = None if self.columns is None else self.columns[indptr[0] : indptr[-1] + COLUMNS_AHEAD]
+        return Rows(values, columns, indptr - indptr[0], self.samples[start:stop], self.n_features)
+
+    def take(self, chosen: NDArray, dense_from: float = np.inf) -> "Rows":
+        """Some rows, copied as float64; as dense rows where the share of non-zeros is at least ``dense_from``."""
+        X = self.matrix[chosen].astype(np.float64, copy=False)
+        if sp.issparse(X) and X.nnz >= dense_from * X.shape[0] * X.shape[1]:
+            X = X.toarray()
+        return _as_rows(X, self.samples[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class RowBlocks:
+    """Blocks of rows, one after the other: the products of ``Rows``, as sums over the blocks or stacked.
+
+    Attributes
+    ----------
+    blocks : tuple of Rows
+        With the same features.
+    """
+
+    blocks: tuple[Rows, ...]
+
+    @property
+    def n_rows(self) -> int:
+        return sum(block.n_rows for block in self.blocks)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.blocks[0].dtype
+
+    @property
+    def n_entries(self) -> int:
+        """Entries that are stored in all blocks."""
+        return sum(block.n_entries for block in self.blocks)
+
+    @property
+    def n_features(self) -> int:
+        return self.blocks[0].n_features
+
+    @property
+    def samples(self) -> NDArray:
+        """The sample of each row, (n_rows,)."""
+        return np.concatenate([block.samples for block in self.blocks])
+
+    @property
+    def squared_norms(self) -> NDArray:
+        """Σ_j x_ij² of every row, (n_rows,)."""
+        return np.concatenate([block.squared_norms for block in self.blocks])
+
+    @property
+    def mean_log_square(self) -> float:
+        """The mean over the blocks' entries of log x_ij²."""
+        return float(np.average([b.mean_log_square for b in self.blocks], weights=[b.n_entries for b in self.blocks]))
+
+    def outputs(self, W: NDArray) -> NDArray:
+        """X W, (n_rows, n_outputs)."""
+        return np.concatenate([block.outputs(W) for block in self.blocks])
+
+    def pull(self, R: NDArray) -> NDArray:
+        """Xᵀ R, (n_features, n_outputs)."""
+        return sum(block.pull(part) for block, part in self._with_parts(R))
+
+    def pull_squares(self, R: NDArray) -> NDArray:
+        """(X ∘ X)ᵀ R, (n_features, n_outputs)."""
+        return sum(block.pull_squares(part) for block, part in self._with_parts(R))
+
+    def gram(self, weights: NDArray) -> tuple[NDArray, NDArray]:
+        """Xᵀ diag(weights) X, (n_features, n_features), and Xᵀ weights, (n_features,)."""
+        grams = [block.gram(part) for block, part in self._with_parts(weights)]
+        return sum(gram for gram, _ in grams), sum(sums for _, sums in grams)
+
+    def mean_squares(self, weights: NDArray) -> NDArray:
+        """Σ_i weights_i x_ij², (n_features,), for weights that sum to 1."""
+        return sum(block.mean_squares(part) for block, part in self._with_parts(weights))
+
+    def take(self, chosen: NDArray, dense_from: float = np.inf) -> "RowBlocks":
+        """Some rows in ascending order, copied as float64, block by block."""
+        parts = np.split(chosen, np.searchsorted(chosen, self._starts[1:]))
+        pairs = zip(self.blocks, parts, self._starts, strict=True)
+        return RowBlocks(tuple(block.take(part - start, dense_from) for block, part, start in pairs))
+
+    @property
+    def _starts(self) -> NDArray:
+        return np.cumsum([0, *(block.n_rows for block in self.blocks[:-1])])
+
+    def _with_parts(self, of_rows: NDArray) -> zip:
+        return zip(self.blocks, np.split(of_rows, self._starts[1:]), strict=True)
+
+
+def lay_out(X: Any, splits: Sequence[tuple[NDArray, NDArray]], seed: int = 0) -> Rows:
+    """The samples as rows in visiting order: shuffled once, contiguous.
+
+    Those that have a part in some split come first, the others, which held-out rows and the final fit may want, behind them. A
+    sample that has more than one part in a split (drawn twice by a bootstrap, or both training and validation row) becomes
+    several rows.
+
+    Parameters
+    ----------
+    X : ndarray or sparse array of shape (n_samples, n_features)
+        Finite; sparse in any format.
+    splits : list of (train, validation) index arrays
+    seed : int, default=0
+        Of the shuffle.
+
+    Returns
+    -------
+    Rows
+        In X's dtype, or float64 where that is neither float32 nor float64.
+
+    Raises
+    ------
+    ValueError
+        If X has 2³¹ features or more, which the kernels' column indices cannot tell apart.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = lay_out(np.eye(4), [(np.array([0, 1]), np.array([2]))])
+    >>> rows.n_rows, sorted(rows.samples[:3].tolist()), rows.samples[3].item()
+    (4, [0, 1, 2], 3)
+    """
+    n_samples = X.shape[0]
+    copies = np.max([np.bincount(np.concatenate(split), minlength=n_samples) for split in splits], axis=0)
+    random = np.random.RandomState(seed)
+    order = np.repeat(np.arange(n_samples), copies)
+    others = np.flatnonzero(copies == 0)
+    samples = np.concatenate([order[random.permutation(order.size)], others[random.permutation(others.size)]])
+    X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
+    if sp.issparse(X) or np.count_nonzero(X) < DENSE_FROM * X.size:
+        X = sp.csr_array(X)[samples]
+        X.sum_duplicates()
+        return _as_rows(X, samples)
+    return _as_rows(np.ascontiguousarray(X[samples]), samples)
+
+
+def _as_rows(X, samples):
+    """A CSR array or a C-contiguous ndarray as Rows."""
+    if not sp.issparse(X):
+        indptr = np.arange(X.shape[0] + 1, dtype=np.int64) * X.shape[1]
+        return Rows(np.ascontiguousarray(X).reshape(-1), None, indptr, samples, X.shape[1])
+    columns = as_columns(X.indices, X.shape[1])
+    return Rows(X.data, columns, X.indptr.astype(np.int64, copy=False), samples, X.shape[1])
