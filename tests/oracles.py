@@ -5,7 +5,8 @@ import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from sksid.solvers import Aid
+from sksid.sid import fit
+from sksid.solvers import Aid, Together
 
 
 def fit_reference(X, y, log_penalties, sample_weight=None, fit_intercept=True):
@@ -36,9 +37,19 @@ def split_losses(X, y, splits, log_penalties, sample_weight=None, fit_intercept=
 
 def solve_directly(problem, log_penalties):
     """W and b of one split by Newton steps to convergence, from zero."""
-    solver = Aid(with_adjoint=False, tol=1e-12)
+    solver = Aid(tol=1e-12)
     coef, intercept = solver.coefficients(problem, solver.advance(problem, solver.init(problem, log_penalties)))
     return coef[0], intercept[0]
+
+
+def fit_from_splits(solver, problem, splits, state, log_penalties, tol, max_epochs=1000):
+    """A final fit from the splits' mean model: coef (n_outputs, n_features), intercept (n_outputs,), and how it ended."""
+    coef, intercept = (np.mean(part, axis=0)[None] for part in solver.coefficients(splits, state))
+    solver = solver.solver if isinstance(solver, Together) else solver
+    start = ((coef, intercept),)
+    state, result = fit(problem, solver, log_penalties, start=start, tol=tol, max_epochs=max_epochs)
+    coef, intercept = solver.coefficients(problem, state)
+    return coef[0], intercept[0], result
 
 
 def central_differences(value, theta, step=1e-2):

@@ -329,7 +329,7 @@ def test_row_curvature_bounds_the_noise_of_the_linear_system(n_classes, confiden
         X, y, [split], n_classes=n_classes, sample_weight=weights, fit_intercept=False, dtype=np.float64, seed=1
     )
     coef = confidence * random.randn(n_outputs, 6) / 6
-    scores = problem.matrix @ coef.T
+    scores = problem.rows.matrix @ coef.T
     proba = expit(scores) if n_outputs == 1 else softmax(scores, axis=1)
     largest, shares = row_curvature(problem, 0, proba), 60 * weights[:60] / weights[:60].sum()
     level = Level(X[:60, None], y[:60, None], shares[:, None], n_outputs)
@@ -352,7 +352,7 @@ def test_rows_of_zeros():
 
 @pytest.mark.parametrize("steps", [4, 8, 16, 32])
 def test_few_lanczos_steps_still_give_a_bound(steps, monkeypatch):
-    monkeypatch.setattr("sksid.bounds.LANCZOS_STEPS", steps)
+    monkeypatch.setattr("sksid.bounds._eigenvalue.LANCZOS_STEPS", steps)
     X = np.random.default_rng(1).standard_normal((600, 400))
     exact = 0.25 * np.linalg.eigvalsh(X[:300].T @ X[:300] / 300)[-1]
     assert exact <= data_curvature(problem_of(X, fit_intercept=False), 0) <= 0.25 * np.sum(X[:300] ** 2) / 300 * ROUNDING

@@ -14,9 +14,9 @@ from sklearn.datasets import make_classification
 from sklearn.model_selection import StratifiedKFold
 
 from sksid import bounds, hypergradient
+from sksid._features import make_structure
 from sksid.problem import TRAIN, make_problem
-from sksid.solvers import BATCH, Aid, Dual, NotFiniteError, Sgd, Steps, _sgd
-from sksid.structures import make_structure
+from sksid.solvers import BATCH, Aid, Dual, NotFiniteError, Sgd, Steps, _sgd, check_supported
 
 # steps short enough that rounding is not amplified
 STEPS = {
@@ -53,13 +53,13 @@ class Plain:
 
     def __init__(self, problem, log_penalties, solver, seed):
         self.problem, self.solver, self.random = problem.astype(np.float64), solver, np.random.RandomState(seed)
-        X = self.problem.matrix
+        X = self.problem.rows.matrix
         self.X = np.hstack([X.toarray() if sp.issparse(X) else X, np.ones((problem.n_rows, 1)) * problem.fit_intercept])
         self.penalties = np.append(np.exp(log_penalties), 0.0)[:, None]
-        self.train, self.total = np.flatnonzero(problem.roles[:, 0] == TRAIN), self.problem.train_totals[0]
-        self.weights = self.problem.train_weights(0)[:, None] * self.train.size / self.total
+        self.train, self.total = np.flatnonzero(problem.roles.role[:, 0] == TRAIN), self.problem.train_totals[0]
+        self.weights = self.problem.roles.train_weights(0)[:, None] * self.train.size / self.total
         self.curvature = bounds.curvature(self.problem, 0, log_penalties)
-        self.targets = np.eye(problem.n_classes)[problem.labels][:, -problem.n_outputs :]
+        self.targets = np.eye(problem.n_classes)[problem.roles.labels[:, 0]][:, -problem.n_outputs :]
         self.W, self.V = np.zeros((2, self.X.shape[1], problem.n_outputs))
 
     def proba(self, scores):
@@ -73,7 +73,7 @@ class Plain:
             slope = (self.proba(self.X[batch] @ W) - self.targets[batch]) * self.weights[batch]
             W = W - eta * (self.X[batch].T @ slope / batch.size + self.penalties / self.total * W)
         P = self.proba(self.X @ W)
-        upper = self.X.T @ ((P - self.targets) * self.problem.val_weights(0)[:, None])
+        upper = self.X.T @ ((P - self.targets) * self.problem.roles.val_weights(0)[:, None])
         steps, n = self.solver.adjoint_steps, self.train.size
         if steps.per_epoch(n) > 1:
             largest = bounds.row_curvature(self.problem, 0, P)
@@ -89,7 +89,7 @@ class Plain:
     def adjoint_at(self, W):
         """The linear system's solution at any W, by forming its matrix (with an intercept: of least norm)."""
         P, size = self.proba(self.X @ W), W.size
-        upper = self.X.T @ ((P - self.targets) * self.problem.val_weights(0)[:, None])
+        upper = self.X.T @ ((P - self.targets) * self.problem.roles.val_weights(0)[:, None])
         weights = self.weights[:, 0] * self.total / self.train.size
         H = np.zeros((*W.shape, *W.shape))
         for c in range(P.shape[1]):
@@ -177,9 +177,9 @@ def count_calls(monkeypatch):
     """The number of rows in each kernel call, and whether it is of the linear system."""
     calls, descend = [], _sgd.kernels.descend
 
-    def counted(problem, table, weights, order, starts, eta, **level):
+    def counted(problem, split, table, weights, order, starts, eta, **level):
         calls.append((starts[-1] - starts[0], bool(level)))
-        return descend(problem, table, weights, order, starts, eta, **level)
+        return descend(problem, split, table, weights, order, starts, eta, **level)
 
     monkeypatch.setattr(_sgd.kernels, "descend", counted)
     return calls
@@ -195,7 +195,9 @@ def count_calls(monkeypatch):
 def test_penalties_of_every_size_stay_stable(n_classes, log_penalties, batch_size, rule):
     """The training rows fit better than at W = 0, and v is no larger than the solution of the linear system at w."""
     random, everything = np.random.RandomState(1), np.arange(600)
-    X = sp.random_array((600, 120), density=0.1, format="csr", rng=2, data_sampler=random.standard_exponential)
+    X = sp.random_array(
+        (600, 120), density=0.1, format="csr", random_state=np.random.default_rng(2), data_sampler=random.standard_exponential
+    )
     labels = np.argmax(X @ random.randn(120, n_classes) + random.gumbel(size=(600, n_classes)), axis=1)
     splits = [(everything[:400], everything[400:])]
     problem = make_problem(X, labels, splits, n_classes=n_classes, dtype=np.float32)
@@ -205,7 +207,7 @@ def test_penalties_of_every_size_stay_stable(n_classes, log_penalties, batch_siz
     state = solver.init(problem, penalties)
     for _ in range(3):
         state = solver.advance(problem, state)
-        assert solver.losses_on(problem, state, training)[0] <= np.log(n_classes)
+        assert solver.losses(problem, state, training)[0] <= np.log(n_classes)
         W, V = stacked(solver, problem, state)
         assert np.abs(V).max() <= 2 * np.abs(Plain(problem, penalties, solver, 0).adjoint_at(W)).max()
 
@@ -346,12 +348,12 @@ def test_a_shuffled_epoch_has_every_training_row_once_and_an_independent_one_has
     problem, log_penalties = rows(2)
     orders, descend = [], _sgd.kernels.descend
 
-    def watched(problem, table, weights, order, *rest, **level):
+    def watched(problem, split, table, weights, order, *rest, **level):
         orders.append(order)
-        return descend(problem, table, weights, order, *rest, **level)
+        return descend(problem, split, table, weights, order, *rest, **level)
 
     monkeypatch.setattr(_sgd.kernels, "descend", watched)
-    train = np.flatnonzero(problem.roles[:, 0] == TRAIN)
+    train = np.flatnonzero(problem.roles.role[:, 0] == TRAIN)
     for sampling in ("shuffle", "iid"):
         solver = Sgd(lower_epochs=2, adjoint_epochs=2, sampling=sampling)
         solver.advance(problem, solver.init(problem, log_penalties))
@@ -489,7 +491,7 @@ def test_the_residual_is_the_gradient_at_w(n_classes, fit_intercept):
     W, _ = stacked(solver, problem, state)
     slope = (plain.proba(plain.X @ W) - plain.targets) * plain.weights / plain.train.size
     gradient = plain.X.T @ slope + plain.penalties / plain.total * W
-    assert solver.residual(problem, state) == pytest.approx(np.abs(gradient).max(), rel=1e-9)
+    assert solver.progress(problem, state).residual == pytest.approx(np.abs(gradient).max(), rel=1e-9)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
@@ -497,7 +499,7 @@ def test_losses_are_those_of_the_models_at_hand(n_classes):
     problem, log_penalties = rows(n_classes)
     solver = Sgd(STEPS["decreasing"], STEPS["decreasing"])
     state = solver.advance(problem, solver.init(problem, log_penalties))
-    np.testing.assert_allclose(solver.losses(problem, state), solver.losses_on(problem, state, problem), rtol=1e-12)
+    np.testing.assert_allclose(solver.losses(problem, state), solver.losses(problem, state, problem), rtol=1e-12)
 
 
 def test_the_state_survives_a_change_of_precision():
@@ -506,11 +508,10 @@ def test_the_state_survives_a_change_of_precision():
     solver = Sgd(STEPS["decreasing"], STEPS["decreasing"])
     state = solver.advance(single, solver.init(single, log_penalties))
     before = stacked(solver, single, state)
-    state = solver.convert(double, state)
+    state = solver.rescale(double, state, log_penalties)
     for old, new in zip(before, stacked(solver, double, state), strict=True):
         np.testing.assert_array_equal(old, new)
-    lanes = 8
-    np.testing.assert_array_equal(state.tables[0, 0, :-1, lanes], np.exp(log_penalties) / double.train_totals[0])
+    np.testing.assert_array_equal(state.tables[0, 0, :-1, 8], np.exp(log_penalties) / double.train_totals[0])
     assert solver.advance(double, state).tables.dtype == np.float64
 
 
@@ -580,7 +581,6 @@ def test_a_solver_may_be_given_by_name(name, settings):
         ((Sgd, "sampling"), ["cyclic", None, 1]),
         ((Sgd, "warm"), ["yes", 1, None]),
         ((Sgd, "averaging"), ["yes", 1, None]),
-        ((Aid, "with_adjoint"), [None, 1]),
         ((Aid, "max_direct"), [-1, 0.5, None]),
         ((Aid, "tol"), [0.0, -1e-3, np.nan, np.inf, None]),
         ((Aid, "first_tol"), [0.0, 1e-9, np.nan, np.inf, "auto"]),
@@ -588,13 +588,12 @@ def test_a_solver_may_be_given_by_name(name, settings):
         ((Aid, "max_newton"), [0, 1.5, None]),
         ((Aid, "cg_max_iter"), [0, 1.5, None]),
         ((Aid, "refactor_after"), [0, 1.5, None]),
-        ((Dual, "with_adjoint"), [None, 1]),
         ((Dual, "block_size"), [0, 1.5, None]),
-        ((Dual, "stiffness"), [0.0, np.nan, np.inf, None]),
+        ((Dual, "proximal_weight"), [0.0, np.nan, np.inf, None]),
         ((Dual, "refresh"), [0, 1.5, None]),
         ((Dual, "hardest"), [-0.1, 1.1, np.nan, None]),
         ((Dual, "revisits"), [-1, 1.5, None]),
-        ((Dual, "warm"), [-0.1, 1.1, np.nan, None]),
+        ((Dual, "keep_coef"), [-0.1, 1.1, np.nan, None]),
     ],
     ids=lambda value: f"{value[0].__name__}-{value[1]}" if isinstance(value, tuple) else "",
 )
@@ -616,10 +615,8 @@ def test_every_setting_is_checked():
     ("arguments", "error", "message"),
     [
         ({"solver": "nonsense"}, ValueError, r"solver='nonsense' is none of \['aid', 'dual', 'sgd'\]\. Use"),
-        ({"solver": 3}, TypeError, r"solver=3 is no solver\. Use"),
-        ({"solver": Sgd}, TypeError, r"solver=.* is no solver\. Use"),
-        ({"solver": Dual(with_adjoint=False)}, ValueError, r"no adjoint.* Set with_adjoint=True"),
-        ({"solver": Aid(with_adjoint=False)}, ValueError, r"no adjoint.* Set with_adjoint=True"),
+        ({"solver": 3}, TypeError, r"solver=3 is no solver: it lacks .*advance.*\. Use"),
+        ({"solver": Sgd}, TypeError, r"solver=.* is no solver: it is a class, not settings\. Use"),
         ({"log_penalties": np.inf}, ValueError, "log_penalties must be numbers"),
         ({"log_penalties": -np.inf, "solver": "sgd"}, ValueError, "penalty on every feature"),
         ({"log_penalties": 800.0}, ValueError, "log_penalties must be numbers between -100 and 100"),
@@ -641,7 +638,7 @@ def test_a_feature_without_a_penalty_is_refused():
     problem, log_penalties = rows(2)
     log_penalties[3] = -np.inf
     with pytest.raises(ValueError, match="penalty on every feature.* Set solver='dual' or 'aid'"):
-        Sgd().init(problem, log_penalties)
+        check_supported(Sgd(), problem, log_penalties)
 
 
 def test_a_split_without_training_rows_is_refused():

@@ -7,12 +7,12 @@ import time
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from oracles import fit_reference, relative_error, solve_directly
+from oracles import fit_from_splits, fit_reference, relative_error, solve_directly
 from scipy.special import expit, log_softmax, softmax, xlogy
 from sklearn.datasets import make_classification
 from sklearn.model_selection import ShuffleSplit, StratifiedKFold
 
-from sksid.losses import probabilities
+from sksid.objective import LogisticLoss
 from sksid.problem import TRAIN, make_problem
 from sksid.sid import solve
 from sksid.solvers import Aid, Dual, NotFiniteError, choose
@@ -52,15 +52,15 @@ def converge(problem, solver, log_penalties=LOG_PENALTIES, rtol=1e-6, max_epochs
 
 
 def dense_rows(problem):
-    return problem.matrix.toarray() if sp.issparse(problem.matrix) else problem.matrix
+    return problem.rows.matrix.toarray() if sp.issparse(problem.rows.matrix) else problem.rows.matrix
 
 
 def table_from_duals(problem, state):
     """W and V (n_splits, n_outputs, n_features), summed up from β, γ and u as the method defines them."""
     X = dense_rows(problem).astype(np.float64)
     duals = state.duals.astype(np.float64).reshape(problem.n_rows, 2, problem.n_splits, problem.n_outputs)
-    train = np.column_stack([problem.train_weights(k) for k in range(problem.n_splits)])
-    val = np.column_stack([problem.val_weights(k) for k in range(problem.n_splits)])
+    train = np.column_stack([problem.roles.train_weights(k) for k in range(problem.n_splits)])
+    val = np.column_stack([problem.roles.val_weights(k) for k in range(problem.n_splits)])
     W = -np.einsum("ik,ij,ikc->kcj", train, X, duals[:, 0])
     V = np.einsum("ik,ij,ikc->kcj", val, X, duals[:, 0]) - np.einsum("ik,ij,ikc->kcj", train, X, duals[:, 1])
     return W / np.exp(state.log_penalties), V / np.exp(state.log_penalties)
@@ -115,9 +115,9 @@ def test_refit_is_scikit_learns_solution(solver, n_classes):
     whole = make_problem(X, y, [(everything, everything[:0])], n_classes=n_classes, dtype=np.float64)
     folded = make_problem(X, y, list(StratifiedKFold(3).split(X, y)), n_classes=n_classes, dtype=np.float64)
     state, _ = converge(folded, solver, rtol=1e-2)
-    coef, intercept, _, converged = solver.refit(whole, folded, state, LOG_PENALTIES + 0.5, 1e-7, 1000)
+    coef, intercept, result = fit_from_splits(solver, whole, folded, state, LOG_PENALTIES + 0.5, tol=1e-7)
     model, factors = fit_reference(X, y, LOG_PENALTIES + 0.5)
-    assert converged
+    assert result.converged
     np.testing.assert_allclose(coef, model.coef_ * factors, atol=1e-5)
     np.testing.assert_allclose(centred(intercept[None]), centred(model.intercept_[None]), atol=1e-5)
 
@@ -132,7 +132,7 @@ def test_losses_on_other_rows_are_their_log_loss(solver, n_classes):
     y = y[::-2]
     rows = make_problem(X, y, [(nothing, np.arange(len(y)))] * 3, n_classes=n_classes, sample_weight=weights, dtype=np.float64)
     before = [array.copy() for array in solver.coefficients(problem, state)]
-    losses = solver.losses_on(problem, state, rows)
+    losses = solver.losses(problem, state, rows)
     for k, (coef, intercept) in enumerate(zip(*before, strict=True)):
         Z = X @ coef.T + intercept
         Z = np.hstack([np.zeros_like(Z), Z]) if n_classes == 2 else Z
@@ -167,8 +167,8 @@ def test_imbalance_is_the_sum_of_the_duals(n_classes):
     duals = state.duals.reshape(problem.n_rows, 2, problem.n_splits, problem.n_outputs)
     for k in range(problem.n_splits):
         lanes = slice(k * problem.n_outputs, (k + 1) * problem.n_outputs)
-        beta = problem.train_weights(k) @ duals[:, 0, k]
-        u = problem.train_weights(k) @ duals[:, 1, k] - problem.val_weights(k) @ duals[:, 0, k]
+        beta = problem.roles.train_weights(k) @ duals[:, 0, k]
+        u = problem.roles.train_weights(k) @ duals[:, 1, k] - problem.roles.val_weights(k) @ duals[:, 0, k]
         np.testing.assert_allclose(state.imbalance[0, lanes], beta, atol=1e-11)
         np.testing.assert_allclose(state.imbalance[1, lanes], u, atol=1e-11)
 
@@ -200,11 +200,11 @@ def primal_minus_dual(problem, solver, state):
     beta = state.duals[:, 0].reshape(problem.n_rows, problem.n_splits, problem.n_outputs)
     gaps = []
     for k in range(problem.n_splits):
-        s, Z, b = problem.train_weights(k), X @ coef[k].T, beta[:, k]
+        s, Z, b = problem.roles.train_weights(k), X @ coef[k].T, beta[:, k]
         if problem.n_outputs == 1:
             Z, b = np.hstack([np.zeros_like(Z), Z]), np.hstack([-b, b])
-        losses = -log_softmax(Z, axis=1)[np.arange(problem.n_rows), problem.labels]
-        P = np.clip(b + np.eye(problem.n_classes)[problem.labels], 0.0, 1.0)
+        losses = -log_softmax(Z, axis=1)[np.arange(problem.n_rows), problem.roles.labels[:, 0]]
+        P = np.clip(b + np.eye(problem.n_classes)[problem.roles.labels[:, 0]], 0.0, 1.0)
         ridge = 0.5 * (penalties * coef[k] ** 2).sum()
         gaps.append(s @ losses + ridge - (s @ -xlogy(P, P).sum(axis=1) - ridge))
     return gaps
@@ -215,13 +215,13 @@ def test_at_the_optimum_the_duals_are_the_residuals(n_classes):
     problem, solver = lay_out(n_classes), Dual()
     state, _ = converge(problem, solver)
     coef, intercept = solver.coefficients(problem, state)
-    X, targets = dense_rows(problem), np.eye(n_classes)[problem.labels]
+    X, targets = dense_rows(problem), np.eye(n_classes)[problem.roles.labels[:, 0]]
     beta = state.duals[:, 0].reshape(problem.n_rows, 3, -1)
     for k in range(3):
-        Z, train = X @ coef[k].T + intercept[k], problem.roles[:, k] == TRAIN
+        Z, train = X @ coef[k].T + intercept[k], problem.roles.role[:, k] == TRAIN
         residuals = expit(Z) - targets[:, 1:] if n_classes == 2 else softmax(Z, axis=1) - targets
         np.testing.assert_allclose(beta[train, k], residuals[train], atol=2e-5)
-    assert solver.residual(problem, state) <= 1e-5
+    assert solver.progress(problem, state).residual <= 1e-5
 
 
 def test_two_half_epochs_are_one():
@@ -237,7 +237,7 @@ def test_two_half_epochs_are_one():
 def test_an_epoch_visits_every_row():
     problem, solver = lay_out(4), Dual(revisits=0)
     state = solver.advance(problem, solver.init(problem, LOG_PENALTIES), 1.0)
-    has_part = (problem.roles != 0).reshape(problem.n_rows, 3)
+    has_part = (problem.roles.role != 0).reshape(problem.n_rows, 3)
     np.testing.assert_array_equal((state.duals[:, 0].reshape(problem.n_rows, 3, 4) != 0).any(axis=2), has_part)
 
 
@@ -270,7 +270,7 @@ def test_the_state_survives_a_change_of_precision():
     single, solver = lay_out(4, dtype=np.float32), Dual()
     state = solver.advance(single, solver.init(single, LOG_PENALTIES), 5)
     coef, intercept = solver.coefficients(single, state)
-    double = solver.convert(lay_out(4), state)
+    double = solver.rescale(lay_out(4), state, LOG_PENALTIES)
     W, V = table_from_duals(lay_out(4), double)
     assert double.table.dtype == np.float64
     np.testing.assert_allclose(solver.coefficients(lay_out(4), double)[0], coef, atol=1e-5 * np.abs(coef).max())
@@ -317,10 +317,10 @@ def test_a_refit_predicts_rows_that_it_has_not_seen_as_the_exact_one_does(n_clas
     splits = make_problem(X[:120], y[:120], list(StratifiedKFold(3).split(X[:120], y[:120])), n_classes=n_classes)
     log_penalties, dual = np.zeros(400), Dual()
     state = dual.advance(splits, dual.init(splits, log_penalties), 5)
-    coef, intercept, _, converged = dual.refit(problem, splits, state, log_penalties, 2e-5, 400)
+    coef, intercept, result = fit_from_splits(dual, problem, splits, state, log_penalties, tol=2e-5, max_epochs=400)
     exact_coef, exact_intercept = solve_directly(problem, log_penalties)
-    assert converged
-    found, exact = (probabilities(fresh @ W.T + b) for W, b in ((coef, intercept), (exact_coef, exact_intercept)))
+    assert result.converged
+    found, exact = (LogisticLoss().predictions(fresh @ W.T + b) for W, b in ((coef, intercept), (exact_coef, exact_intercept)))
     np.testing.assert_allclose(found, exact, atol=1e-4)
 
 
@@ -335,7 +335,7 @@ def test_overflow_is_an_error_that_names_the_remedy(cancer):
 def test_auto_is_direct_for_few_unknowns_only(cancer, digits):
     X, y = cancer
     assert isinstance(choose(make_problem(X, y, list(StratifiedKFold(3).split(X, y)), n_classes=2)), Aid)
-    wide = sp.random_array((569, 5000), density=0.01, format="csr", rng=0)
+    wide = sp.random_array((569, 5000), density=0.01, format="csr", random_state=np.random.default_rng(0))
     assert isinstance(choose(make_problem(wide, y, list(StratifiedKFold(3).split(X, y)), n_classes=2)), Dual)
 
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from oracles import central_differences, relative_error, solve_directly, split_losses
+from oracles import central_differences, fit_from_splits, relative_error, solve_directly, split_losses
 from sklearn.model_selection import StratifiedKFold
 
-from sksid.problem import Joint, make_problem
+from sksid.joint import Joint
+from sksid.problem import make_problem
 from sksid.sid import solve
 from sksid.solvers import Aid, Dual, Together, _together
 
@@ -44,7 +45,7 @@ def test_parts_with_the_same_features_make_the_joint_solution(solver, some):
     state, other = settled(Together(solver), parts, log_penalties)
     np.testing.assert_allclose(other.losses, one.losses, rtol=1e-5)
     assert relative_error(other.log_gradient, one.log_gradient) <= 1e-4
-    own = Together(solver).losses_on(parts, state, parts)
+    own = Together(solver).losses(parts, state, parts)
     np.testing.assert_allclose(own, one.losses, rtol=1e-5)
 
 
@@ -101,9 +102,9 @@ def test_the_refit_is_one_fit_on_all_rows(solver, some):
     everything = np.arange(60)
     problem = make_problem(X, y, [(everything, everything[:0])], n_classes=2, dtype=np.float64)
     state, _ = settled(Together(solver), joint, np.zeros(8))
-    coef, intercept, _, converged = Together(solver).refit(problem, joint, state, np.zeros(8), tol=1e-8, max_epochs=2000)
+    coef, intercept, result = fit_from_splits(Together(solver), problem, joint, state, np.zeros(8), 1e-8, max_epochs=2000)
     model_coef, model_intercept = solve_directly(problem, np.zeros(8))
-    assert converged
+    assert result.converged
     np.testing.assert_allclose(coef, model_coef, atol=1e-5)
     np.testing.assert_allclose(intercept, model_intercept, atol=1e-5)
 
@@ -116,7 +117,7 @@ def test_precision_and_sizes_are_those_of_the_parts(some):
     assert single.dtype == np.float32
     together = Together(Dual())
     state = together.advance(single, together.init(single, np.zeros(8)))
-    state = together.convert(joint, state)
+    state = together.rescale(joint, state, np.zeros(8))
     assert {own.table.dtype.name for own in state.states} == {"float64"}
     V, v = together.adjoint(joint, state)
     assert len(V) == len(v) == SPLITS

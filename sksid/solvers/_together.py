@@ -1,17 +1,21 @@
 """Any solver on several problems side by side, under the same penalties: one task a part, in threads where that pays.
 
-Every part is a problem of its own to the solver. Which splits make a part is for the problem to say, and each part has its
-own state and its own random numbers: so the result is the same, bit for bit, for any number of threads.
+To the solver, every part is a problem of its own, with its own state and random numbers. The problem alone decides which splits
+form a part, so the result is the same, bit for bit, for any number of threads.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from joblib import effective_n_jobs
+from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
-WORK_FOR_A_THREAD = 2e7  # multiply-adds, some 20 ms: below that, handing a part to a thread costs as much
+from sksid._threads import single_blas_thread
+from sksid.joint import Joint
+from sksid.solvers._contract import Progress, Solver
+
+WORK_FOR_A_THREAD = 2e7  # multiply-adds, about 20 ms: with less work, handing a part to a thread costs more than it saves
 EXACT_PASSES = 30  # over the data in one epoch of an exact solver
 
 
@@ -20,11 +24,11 @@ class TogetherState:
     """The parts' states, in the order of the parts, and the penalties of all features."""
 
     states: list
-    log_penalties: np.ndarray
+    log_penalties: NDArray
 
     @property
-    def n_epochs(self):
-        """Spent on a part, on average: parts go on by the same epochs, and revisit rows on their own account."""
+    def n_epochs(self) -> float:
+        """Epochs spent on a part, on average: all parts advance by the same epochs, but each revisits rows of its own."""
         return float(np.mean([state.n_epochs for state in self.states]))
 
 
@@ -38,17 +42,43 @@ class Together:
         For each part.
     n_jobs : int, default=None
         Parts that are advanced at the same time, as scikit-learn reads it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.joint import Joint
+    >>> from sksid.problem import make_problem
+    >>> from sksid.solvers import Aid
+    >>> part = make_problem(np.eye(4), [0, 1, 0, 1], [([0, 1], [2, 3])], n_classes=2)
+    >>> joint, together = Joint((part, part), (None, None), n_features=4), Together(Aid())
+    >>> together.losses(joint, together.advance(joint, together.init(joint, np.zeros(4)))).shape
+    (2,)
     """
 
-    solver: object
+    solver: Solver
     n_jobs: int | None = None
 
     @property
-    def exact(self):
+    def exact(self) -> bool:
         """Whether one epoch ends with both solves converged."""
         return self.solver.exact
 
-    def init(self, problem, log_penalties, seed=0, start=None):
+    @property
+    def precise(self) -> bool:
+        """Whether it reaches the accuracy of a reported score."""
+        return self.solver.precise
+
+    @property
+    def takes_unpenalized(self) -> bool:
+        """Whether features without a penalty are taken."""
+        return self.solver.takes_unpenalized
+
+    @property
+    def takes_any_objective(self) -> bool:
+        """Whether other losses and penalties are taken."""
+        return self.solver.takes_any_objective
+
+    def init(self, problem: Joint, log_penalties: NDArray, seed: int = 0, start: tuple | None = None) -> TogetherState:
         """Every part at W = 0, V = 0, or near its splits of ``start``, with a seed of its own."""
         log_penalties, states, first = np.array(log_penalties, dtype=np.float64), [], 0
         for k, part in enumerate(problem.parts):
@@ -57,18 +87,15 @@ class Together:
             first += part.n_splits
         return TogetherState(states, log_penalties)
 
-    def advance(self, problem, state, n_epochs=1.0):
-        """Go on with every part by so many epochs."""
+    def advance(self, problem: Joint, state: TogetherState, n_epochs: float = 1.0) -> TogetherState:
+        """Advance every part by so many epochs."""
+        pairs = zip(problem.parts, state.states, strict=True)
         if not self._pays(problem, n_epochs):
-            states = [_advance(self.solver, part, own, n_epochs) for part, own in zip(problem.parts, state.states, strict=True)]
-            return replace(state, states=states)
-        with threadpool_limits(limits=1, user_api="blas"):  # once, outside: tasks that set it together may not restore it
+            return replace(state, states=[self.solver.advance(part, own, n_epochs) for part, own in pairs])
+        with single_blas_thread:
             # in threads whatever the backend: half an epoch is not worth sending the state to a process and back
-            states = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
-                delayed(_advance)(self.solver, part, own, n_epochs)
-                for part, own in zip(problem.parts, state.states, strict=True)
-            )
-        return replace(state, states=states)
+            parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem")
+            return replace(state, states=parallel(delayed(self.solver.advance)(part, own, n_epochs) for part, own in pairs))
 
     def _pays(self, problem, n_epochs):
         if effective_n_jobs(self.n_jobs) == 1 or len(problem.parts) == 1:
@@ -76,63 +103,38 @@ class Together:
         passes = EXACT_PASSES if self.solver.exact else n_epochs
         return passes * np.mean([part.work for part in problem.parts]) >= WORK_FOR_A_THREAD
 
-    def rescale(self, problem, state, log_penalties):
+    def rescale(self, problem: Joint, state: TogetherState, log_penalties: NDArray) -> TogetherState:
         """New penalties in every part."""
         log_penalties = np.array(log_penalties, dtype=np.float64)
-        states = [
-            self.solver.rescale(part, own, problem.gather(k, log_penalties))
-            for k, (part, own) in enumerate(zip(problem.parts, state.states, strict=True))
-        ]
-        return TogetherState(states, log_penalties)
+        own = [problem.gather(k, log_penalties) for k in range(len(problem.parts))]
+        return TogetherState(list(map(self.solver.rescale, problem.parts, state.states, own)), log_penalties)
 
-    def convert(self, problem, state):
-        """Every part's state in the precision of its problem."""
-        return replace(state, states=self._each("convert", problem, state))
+    def losses(self, problem: Joint, state: TogetherState, rows: Joint | None = None) -> NDArray:
+        """The validation loss of each split, part after part; of other rows, a Joint of as many parts, where given."""
+        others = [None] * len(problem.parts) if rows is None else rows.parts
+        parts = zip(problem.parts, state.states, others, strict=True)
+        return np.concatenate([self.solver.losses(part, own, other) for part, own, other in parts])
 
-    def reported(self, problem, log_penalties):
-        """The parts in the precision that a reported score needs; the problem itself where that is theirs."""
-        parts = tuple(self.solver.reported(part, problem.gather(k, log_penalties)) for k, part in enumerate(problem.parts))
-        same = all(part is own for part, own in zip(parts, problem.parts, strict=True))
-        return problem if same else replace(problem, parts=parts)
+    def log_gradient(self, problem: Joint, state: TogetherState) -> NDArray:
+        """∂F/∂log λ of all features: the mean over splits, where a split counts as 0 for features that it lacks."""
+        return _mean(problem, self._each("log_gradient", problem, state), state.log_penalties.shape)
 
-    def refit(self, problem, split_problem, state, log_penalties, tol, max_epochs, columns=None):
-        """One fit on all rows, from the first part's state: its rows are most of them."""
-        part, own, columns = split_problem.parts[0], state.states[0], split_problem.columns[0]
-        return self.solver.refit(problem, part, own, log_penalties, tol, max_epochs, columns)
+    def progress(self, problem: Joint, state: TogetherState) -> Progress:
+        """The largest of the parts', and the mean over splits of their changes."""
+        parts = self._each("progress", problem, state)
+        changes = zip(*(part.changes for part in parts), strict=True)
+        return Progress(
+            residual=max(part.residual for part in parts),
+            relative_residual=max(part.accuracy for part in parts),
+            moved=max(part.moved for part in parts),
+            changes=tuple(_mean(problem, change, problem.n_features) for change in changes),
+        )
 
-    def losses(self, problem, state):
-        """The validation loss of each split, part after part."""
-        return np.concatenate(self._each("losses", problem, state))
-
-    def losses_on(self, problem, state, rows):
-        """The mean loss of each split's model on other rows: a Joint of as many parts, each in its part's features."""
-        pairs = zip(problem.parts, state.states, rows.parts, strict=True)
-        return np.concatenate([self.solver.losses_on(part, own, other) for part, own, other in pairs])
-
-    def log_gradient(self, problem, state):
-        """∂F/∂log λ of all features: the mean over splits, to which a split adds nothing for features that it lacks."""
-        return self._mean(problem, self._each("log_gradient", problem, state))
-
-    def recent_changes(self, problem, state):
-        """What parts of the last ``advance`` have changed in ``log_gradient``, the latest last; may be empty."""
-        return [self._mean(problem, changes) for changes in zip(*self._each("recent_changes", problem, state), strict=True)]
-
-    @staticmethod
-    def _mean(problem, gradients):
-        total = np.zeros(problem.n_features)
-        for k, gradient in enumerate(gradients):
-            problem.scatter(k, gradient * (problem.parts[k].n_splits / problem.n_splits), total)
-        return total
-
-    def residual(self, problem, state):
-        """The largest of the parts'."""
-        return max(self._each("residual", problem, state))
-
-    def coefficients(self, problem, state):
+    def coefficients(self, problem: Joint, state: TogetherState) -> tuple[list, list]:
         """Lists with W (n_outputs, n_features of the part) and b (n_outputs,) of each split."""
         return self._listed("coefficients", problem, state)
 
-    def adjoint(self, problem, state):
+    def adjoint(self, problem: Joint, state: TogetherState) -> tuple[list, list]:
         """V and v in the same shapes."""
         return self._listed("adjoint", problem, state)
 
@@ -144,5 +146,8 @@ class Together:
         return [W for many, _ in pairs for W in many], [b for _, many in pairs for b in many]
 
 
-def _advance(solver, problem, state, n_epochs):
-    return solver.advance(problem, state, n_epochs)
+def _mean(problem, gradients, shape):
+    total = np.zeros(shape)
+    for k, gradient in enumerate(gradients):
+        problem.scatter(k, gradient * (problem.parts[k].n_splits / problem.n_splits), total)
+    return total

@@ -1,0 +1,283 @@
+"""How far a solver is driven: until its hypergradient, or a fit's outputs, stand still; and how the solve ended."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from sksid._warn import warn
+from sksid.solvers import Solver
+
+RATES = (0.5, 0.98)  # limits of the estimated rate at which changes shrink from epoch to epoch
+FIRST_RATE = 0.7  # where there has been one change only
+LATEST = 3  # changes that tell what is left
+EXACT = 2.0  # error of an exact solver's hypergradient, in units of its relative residual
+MOVE_RATES = (0.5, 0.98)  # by which the moves of a fit do
+NOISE, SECOND_NOISE = 0.6, 1.8  # error of a stochastic iteration, by its two estimates; after its second budget
+SOLVED = 1e-5  # the relative residual at which an exact solver has done what it can, whatever was asked
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a solve at some log penalties.
+
+    Attributes
+    ----------
+    losses : ndarray of shape (n_splits,)
+        Weighted mean validation loss of each split.
+    log_gradient : ndarray of shape (n_features,)
+        ∂F/∂log λ of their mean.
+    error : float
+        Estimated error: of the (projected) hypergradient in its largest entry, or of a fit's outputs.
+    reason : {"converged", "max_epochs", "stalled"}
+        Why it has ended: the error met the tolerance, the epochs ran out, or an exact solver could get no further.
+    n_epochs : float
+        Spent on it.
+    """
+
+    losses: NDArray
+    log_gradient: NDArray
+    error: float
+    reason: str
+    n_epochs: float
+
+    @property
+    def value(self) -> float:
+        """F, the mean of the losses."""
+        return float(np.mean(self.losses))
+
+    @property
+    def converged(self) -> bool:
+        """Whether the error met the tolerance."""
+        return self.reason == "converged"
+
+    def sentence(self, what: str) -> str:
+        """How the solve ended, as a sentence that begins with ``what``, such as "The final fit"."""
+        if self.converged:
+            return f"{what} has converged in {self.n_epochs:.0f} epochs, to an estimated error of {self.error:.1g}."
+        how = f"has not converged in {self.n_epochs:.0f} epochs" if self.reason == "max_epochs" else "got no further"
+        return f"{what} {how}: its estimated error is {self.error:.1g}. Scale the features, or set another solver."
+
+
+def warn_unless_converged(result: Result, what: str) -> None:
+    """Raise a ConvergenceWarning if a solve ended before it met its tolerance.
+
+    Parameters
+    ----------
+    result : Result
+    what : str
+        What was solved, the beginning of the sentence.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> result = Result(np.array([0.3]), np.zeros(4), error=1e-9, reason="converged", n_epochs=12)
+    >>> warn_unless_converged(result, "The final fit")
+    >>> result.sentence("The final fit")
+    'The final fit has converged in 12 epochs, to an estimated error of 1e-09.'
+    """
+    if not result.converged:
+        warn(result.sentence(what), ConvergenceWarning)
+
+
+def solve(
+    problem: Any,
+    solver: Solver,
+    state: Any,
+    *,
+    rtol: float,
+    value_tol: float = 0.0,
+    value_rtol: float = np.inf,
+    max_epochs: float = 100,
+    project: Callable[[NDArray], NDArray] | None = None,
+    warm: bool = False,
+) -> tuple[Any, Result]:
+    """Advance both solves until the hypergradient stands still, Eq. (25).
+
+    Parameters
+    ----------
+    problem, solver, state
+        As in sksid.solvers; the state is at the log penalties in question.
+    rtol, value_tol : float
+        Stop where the estimated error of the largest entry of ``project(∂F/∂log λ)`` is at most
+        ``rtol * max|entry| + value_tol * F``. An exact solver may also stop where its systems are solved to 1e-5.
+    value_rtol : float, default=inf
+        And where the estimated relative error of F is at most this as well.
+    max_epochs : float
+        Stop here at the latest.
+    project : callable, default=None
+        ``Structure.pull_back``; the gradient itself without it.
+    warm : bool, default=False
+        Whether the state has spent its last epoch at these very penalties, so that the first change counts.
+
+    Returns
+    -------
+    state, Result
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.problem import make_problem
+    >>> from sksid.solvers import Dual
+    >>> problem = make_problem(np.eye(8), np.arange(8) % 2, [(np.arange(4), np.arange(4, 8))], n_classes=2)
+    >>> state = Dual().init(problem, np.zeros(8))
+    >>> state, result = solve(problem, Dual(), state, rtol=1e-3)
+    >>> result.reason
+    'converged'
+    """
+    project = project or (lambda gradient: gradient)
+    before, value, history, residuals, reason, start = None, np.nan, [], [np.inf], "max_epochs", state.n_epochs
+    if warm and not solver.exact:
+        before, value = solver.log_gradient(problem, state), float(np.mean(solver.losses(problem, state)))
+    while state.n_epochs - start < max_epochs:
+        state = solver.advance(problem, state, 1.0)
+        gradient, losses = solver.log_gradient(problem, state), solver.losses(problem, state)
+        progress = solver.progress(problem, state)
+        residuals.append(progress.accuracy)
+        if before is not None:
+            change = gradient - before
+            history.append((_largest(project(change)), float(np.linalg.norm(change)), abs(float(np.mean(losses)) - value)))
+        error = _error_of(solver, problem, project, gradient, progress, history, residuals)
+        size = _largest(project(gradient))
+        allowed = rtol * size + value_tol * np.mean(losses)
+        near = error <= allowed
+        if solver.exact:
+            known, near = True, near or residuals[-1] <= SOLVED
+        else:
+            known = bool(history) and (bool(progress.changes) or residuals[-1] ** 2 * size <= 4.0 * allowed)
+        if known and near and (solver.exact or _left_of_changes(history, residuals, 2) <= value_rtol * np.mean(losses)):
+            reason = "converged"
+            break
+        if solver.exact and not residuals[-1] <= 0.5 * residuals[-2]:
+            reason = "stalled"  # what is left is rounding, or beyond the solver
+            break
+        before, value = gradient, float(np.mean(losses))
+    return state, Result(losses, gradient, float(error), reason, state.n_epochs - start)
+
+
+def _error_of(solver, problem, project, gradient, progress, history, residuals):
+    """The estimated error of the largest entry of the projected gradient, by what the solver lets be known of it."""
+    size = np.abs(gradient)
+    if not size.any():  # no feature weighs anything: what is left to solve, the intercept, is in F alone
+        return 0.0
+    if solver.exact:
+        return EXACT * residuals[-1] * _largest(project(size))
+    if progress.changes:
+        parts = [_largest(project(part)) for part in progress.changes]
+        return _left_of_noise([change for change, *_ in history], parts, residuals[-1] * size.sum())
+    return max(_left_of_changes(history, residuals, 0), np.finfo(problem.dtype).eps * _largest(project(size)))
+
+
+def _largest(values):
+    return float(np.max(np.abs(values), initial=0.0))
+
+
+def _left_of_changes(history, residuals, what):
+    """The error of a sequence whose changes shrink geometrically: change · rate / (1 − rate), Eq. (25).
+
+    A projection may stand still by chance, so its change counts as the largest of the last few, each as far shrunk as the
+    norm of the whole gradient's change since; and the rate is that of this norm, or of the adjoint system's residual where
+    that falls more slowly.
+
+    Parameters
+    ----------
+    history : list of (float, float, float)
+        Of each epoch, the largest entry of the projected gradient's change, the norm of the whole one's, the change of F.
+    residuals : list of float
+        The relative residual of the adjoint system after each epoch.
+    what : {0, 2}
+        Whether the error of the projected gradient is asked for, or that of F.
+    """
+    if not history:
+        return np.inf
+    latest = history[-LATEST:]
+    norms = [norm for _, norm, _ in latest]
+    if norms[-1] > 0.0:
+        change = max(epoch[what] * (norms[-1] / norm) for epoch, norm in zip(latest, norms, strict=True) if norm > 0)
+    else:  # no feature moves, but the intercept may, and F with it
+        norms = [epoch[what] for epoch in latest]
+        change = max(norms) if what else 0.0
+    rates = [FIRST_RATE]
+    if len(history) > 1:
+        n = min(LATEST, len(history)) - 1
+        rates = [(norms[-1] / norms[0]) ** (1 / n) if norms[0] else np.inf]
+        if 0 < residuals[-3] < np.inf:
+            rates.append(np.sqrt(residuals[-1] / residuals[-3]))
+    rate = float(np.clip(max(rates), *RATES))
+    return change * rate / (1.0 - rate)
+
+
+def _left_of_noise(changes, parts, bound):
+    """The error of a stochastic iteration: between what an error that falls like 1/t leaves, and a bound by the residuals.
+
+    After n budgets, an error a/t is what the last has changed, times n − 1; what its last third has changed, times 3n − 1. But
+    an iteration that hardly moves has no such changes, and the bound, ‖δW‖ ≤ ‖Λ⁻¹ residual‖ and the same for V, is a hundred
+    times too large where it does. Their geometric mean, times 0.6, was less than a third of the error after none of 1,000
+    budgets, the first two aside; after the second, when a solve may end by one change, it is times three.
+
+    Parameters
+    ----------
+    changes : list of float
+        From budget to budget.
+    parts : list of two floats
+        In the second and in the last third of the last budget.
+    bound : float
+        On the sum of the errors of all entries.
+    """
+    n, (before, last) = len(changes) + 1, ([0.0, 0.0] + changes)[-2:]
+    thirds = 0.5 * ((3 * n - 2) * (n - 1 / 3) / n * parts[0] + (3 * n - 1) * parts[1])
+    left = max(thirds, (n - 1) * last, (n - 1) * (n - 2) / n * before)
+    return (SECOND_NOISE if n == 2 else NOISE) * float(np.sqrt(left * bound))
+
+
+def fit(
+    problem: Any, solver: Solver, log_penalties: NDArray, *, tol: float, max_epochs: float, start: Any = None, seed: int = 0
+) -> tuple[Any, Result]:
+    """One level only, for a problem without validation rows: a final fit, solved until its outputs stand still.
+
+    Parameters
+    ----------
+    problem : Problem
+    solver : Solver
+    log_penalties : array-like of shape (n_features,)
+    tol : float
+        What the outputs, or the residual where those are not known, may still be off.
+    max_epochs : float
+    start : ((coef, intercept),), default=None
+        Arrays (1, n_outputs, n_features) and (1, n_outputs) to begin at.
+    seed : int, default=0
+
+    Returns
+    -------
+    state, Result
+        Losses and gradient are those of no rows: NaN and empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.problem import make_problem
+    >>> from sksid.solvers import Dual
+    >>> whole = make_problem(np.eye(8), np.arange(8) % 2, [(np.arange(8), np.arange(0))], n_classes=2)
+    >>> state, result = fit(whole, Dual(), np.zeros(8), tol=1e-6, max_epochs=100)
+    >>> Dual().coefficients(whole, state)[0].shape, result.converged
+    ((1, 1, 8), True)
+    """
+    state = solver.init(problem, log_penalties, seed=seed, start=start)
+    moved, n_rounds, error, reason = np.inf, 0, np.inf, "max_epochs"
+    while reason == "max_epochs" and state.n_epochs < max_epochs:
+        state = solver.advance(problem, state)
+        progress, before, n_rounds = solver.progress(problem, state), moved, n_rounds + 1
+        moved = progress.moved
+        if np.isfinite(moved):
+            rate = float(np.clip(moved / before if before > 0 else 0.0, *MOVE_RATES))
+            error = moved * rate / (1.0 - rate)
+        else:
+            error = progress.residual
+        if error <= tol and (solver.exact or n_rounds > 2):
+            reason = "converged"
+        elif solver.exact:
+            reason = "stalled"
+    return state, Result(np.full(1, np.nan), np.empty(0), error, reason, state.n_epochs)

@@ -1,0 +1,171 @@
+"""The dual solver's state: the layout of its arrays, how they are made and recomputed, and what is read from them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sksid._kernels import _dual as kernels
+from sksid._kernels._layout import CACHE_LINE, SUMS, dual_width
+from sksid.problem import Problem
+
+TINY = np.finfo(float).tiny
+SUM = {name: column for column, name in enumerate(SUMS)}
+
+
+@dataclass
+class DualState:
+    """Where the dual solver stands.
+
+    A *vector* is one coefficient vector: one output of one split, vector = split * n_outputs + output. A *side* is the lower
+    level or the adjoint; a final fit has the first only.
+
+    Attributes
+    ----------
+    table : ndarray of shape (n_features + 1, width)
+        Row j is W_j of all vectors, V_j of all vectors, 1/λ_j, padding up to a cache line. The last row is the intercept,
+        1/μ in the place of 1/λ. Its dtype is the precision of the solve.
+    duals : ndarray of shape (n_rows, n_sides, n_vectors)
+        β (in validation rows γ), and where there is an adjoint, u.
+    residuals : ndarray of shape (n_rows, 2)
+        Each row's part in the residuals of the lower level and of the adjoint when it was last visited; without an adjoint,
+        by how much that visit changed its outputs, squared, in the second column.
+    imbalance : ndarray of shape (n_sides, n_vectors)
+        Σ s β and Σ s u − Σ γ s/Σs, which an unpenalized intercept drives to zero.
+    reference_step : float
+        The share of imbalance/μ by which the intercept's reference moves for each row visited: 1/n_rows.
+    proximal_weight : float
+        μ as a share of the lower level's curvature along the intercept; adapted from epoch to epoch, Eq. (13).
+    least_proximal_weight : float
+        The μ at which the intercept weighs as much in a row's curvature as all its features; it is kept above.
+    log_penalties : ndarray of shape (n_features,)
+    unpenalized : ndarray of int64
+        The features without a penalty, log λ = −∞: their rows of the table have 1/μ_j in the place of 1/λ_j.
+    reference : ndarray of shape (n_unpenalized, n_sides * n_vectors)
+        Where the proximal point of each of them stands.
+    random : RandomState
+        Draws the order of the blocks.
+    pending : ndarray of int64
+        The blocks of the current epoch that are still to be visited.
+    recent : tuple of (fraction of an epoch, sums)
+        What the passes of the last whole epoch summed up, newest first.
+    last_imbalance : ndarray, or None
+        That of the lower level, and the unpenalized features', at the end of the epoch before.
+    n_epochs : float
+        All that has been spent on this state.
+    """
+
+    table: NDArray
+    duals: NDArray
+    residuals: NDArray
+    imbalance: NDArray
+    reference_step: float
+    proximal_weight: float
+    least_proximal_weight: float
+    log_penalties: NDArray
+    unpenalized: NDArray
+    reference: NDArray
+    random: np.random.RandomState
+    pending: NDArray
+    recent: tuple = ()
+    last_imbalance: NDArray | None = None
+    n_epochs: float = 0.0
+
+    @property
+    def dtype(self):
+        """The precision of the solve."""
+        return self.table.dtype
+
+    @property
+    def used(self):
+        """The columns of the table that hold W and V; the next one is 1/λ."""
+        return self.imbalance.size
+
+    @property
+    def recent_sums(self):
+        """The kernels' sums over the last epoch, (n_splits, len(SUM))."""
+        return np.sum([sums for _, sums in self.recent], axis=0)
+
+
+def zeros_at(problem: Problem, log_penalties, *, proximal_weight, seed) -> DualState:
+    """The state at W = 0, V = 0, in the precision that these penalties need; proximal weights are still to be set."""
+    dtype = problem.precision(log_penalties)
+    n_sides, n_vectors = 1 + problem.has_validation, problem.n_splits * problem.n_outputs
+    unpenalized = np.flatnonzero(np.isneginf(log_penalties))
+    state = DualState(
+        table=zeros_on_line(problem.n_features + 1, n_sides * n_vectors, dtype),
+        duals=np.zeros((problem.n_rows, n_sides, n_vectors), dtype=dtype),
+        residuals=np.zeros((problem.n_rows, 2)),
+        imbalance=np.zeros((n_sides, n_vectors)),
+        reference_step=1.0 / problem.n_rows,
+        proximal_weight=proximal_weight,
+        least_proximal_weight=0.0,
+        log_penalties=np.asarray(log_penalties, dtype=np.float64),
+        unpenalized=unpenalized,
+        reference=np.zeros((unpenalized.size, n_sides * n_vectors), dtype=dtype),
+        random=np.random.RandomState(seed),
+        pending=np.empty(0, dtype=np.int64),
+    )
+    state.table[:-1, state.used] = np.exp(-or_zero(state.log_penalties))
+    return state
+
+
+def widened(problem: Problem, state: DualState) -> DualState:
+    """The state in float64, with W and V summed up in it."""
+    table = zeros_on_line(problem.n_features + 1, state.used, np.float64)
+    table[:-1, state.used] = np.exp(-or_zero(state.log_penalties))
+    kept = np.append(state.unpenalized, problem.n_features)
+    table[kept, : state.used + 1] = state.table[kept, : state.used + 1]
+    wide = {name: getattr(state, name).astype(np.float64) for name in ("duals", "reference")}
+    return rebuilt(problem, replace(state, table=table, **wide))
+
+
+def rebuilt(problem: Problem, state: DualState) -> DualState:
+    """W, V and the imbalance summed up from the duals alone, Eqs. (6) and (10)."""
+    vectors = np.s_[state.unpenalized, : state.used]
+    kept = state.table[vectors]
+    state.table[:-1, : state.used] = 0
+    state.imbalance[:] = 0
+    for start, stop in ranges(problem, state):
+        kernels.rebuild(problem, state, start, stop)
+    state.reference = kept - state.table[vectors]
+    state.table[vectors] = kept
+    return state
+
+
+def side_of(problem: Problem, state: DualState, side: int):
+    """Coefficients (n_splits, n_outputs, n_features) and intercepts (n_splits, n_outputs) of a side, float64."""
+    n_vectors = state.imbalance.shape[1]
+    vectors = state.table[:, side * n_vectors : (side + 1) * n_vectors].astype(np.float64)
+    shape = (problem.n_splits, problem.n_outputs)
+    return np.ascontiguousarray(vectors[:-1].T).reshape(*shape, -1), vectors[-1].reshape(shape)
+
+
+def or_zero(log_penalties):
+    """Log λ with 0 in place of −∞ for features without a penalty; the caller sets their 1/λ afterwards."""
+    return np.where(np.isneginf(log_penalties), 0.0, log_penalties)
+
+
+def rows_per_call(problem: Problem, state: DualState, work: float = 2e8) -> int:
+    """Rows for one kernel call of so many multiply-adds: some tenths of a second, so that Ctrl-C soon takes effect."""
+    each = problem.rows.n_entries * state.table.shape[1] / problem.n_rows
+    return max(1, int(work / (each + 1)))
+
+
+def ranges(problem: Problem, state: DualState):
+    """The rows in parts, (start, stop), for one kernel call each."""
+    step = rows_per_call(problem, state)
+    return [(start, min(start + step, problem.n_rows)) for start in range(0, problem.n_rows, step)]
+
+
+def zeros_on_line(n_rows: int, n_used: int, dtype) -> NDArray:
+    """Zeros in rows padded to whole cache lines and aligned to them; made by ``empty``, for which numpy may use huge pages.
+
+    Rows of two numbers, one vector and its 1/λ, are not padded: a table of them fits a nearer cache.
+    """
+    width, item = dual_width(n_used, dtype), np.dtype(dtype).itemsize
+    raw = np.empty(n_rows * width * item + CACHE_LINE, dtype=np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    table = raw[start : start + n_rows * width * item].view(dtype).reshape(n_rows, width)
+    table[:] = 0
+    return table
