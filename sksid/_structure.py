@@ -1,0 +1,392 @@
+"""The structure: how hyperparameters make penalties, which stages lead there, and its words in a report.
+
+A structure answers for itself: no other module asks for its name or its labels. ``sksid.structures`` makes them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+Matrix: TypeAlias = NDArray[np.float64] | sp.csr_array
+
+FEW = 5
+FEW_LABELED = 30
+ROUNDING = 1e-5  # logarithms of second moments with a smaller standard deviation differ by rounding, of float32 at worst
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Structure:
+    """The linear map from hyperparameters to log penalties, Eq. (5).
+
+    Structures are equal, and hash alike, where they have the same content: name, size, matrices (dense or sparse), labels,
+    shift. Make one with ``shared``, ``groups``, ``blocks``, ``per_feature``, ``moments`` or ``matrix``.
+
+    Parameters
+    ----------
+    name : str
+        ``"shared"``, ``"groups"``, ``"blocks"``, ``"per_feature"``, ``"moments"``, ``"scaled"`` or ``"matrix"``.
+    matrix : ndarray or csr_array of shape (n_features, n_params), or None
+        A. None stands for the identity.
+    n_features : int
+        The number of penalties.
+    levels : bool
+        Whether each hyperparameter is itself a log penalty (the rows of A are one-hot). Then θ starts at the level the
+        penalties start from and the offset is 0; otherwise θ starts at 0 and the offset is that level.
+    labels : tuple
+        The labels of groups or blocks in the order of θ, where there are any.
+    shift : ndarray of shape (n_features,), or None
+        Added to the log penalties that the descent starts from.
+    per_split : tuple of n_splits matrices, or None
+        The A of each split, each of the shape of ``matrix``, which is then the A of the final fit alone.
+
+    Examples
+    --------
+    >>> from sksid.structures import groups
+    >>> structure = groups(["left", "right", "left"])
+    >>> structure
+    Structure('groups', n_features=3, n_params=2)
+    >>> structure.change([1.0, 5.0])
+    array([1., 5., 1.])
+    >>> structure.pull_back([0.1, 0.2, 0.3])
+    array([0.4, 0.2])
+    >>> structure == groups(["left", "right", "left"])
+    True
+    """
+
+    name: str
+    matrix: Matrix | None
+    n_features: int
+    levels: bool
+    labels: tuple = ()
+    shift: NDArray[np.float64] | None = None
+    per_split: tuple[Matrix, ...] | None = None
+
+    def __repr__(self) -> str:
+        splits = "" if self.per_split is None else f", n_splits={self.n_splits}"
+        return f"Structure({self.name!r}, n_features={self.n_features}, n_params={self.n_params}{splits})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._content() == other._content() if isinstance(other, Structure) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._content())
+
+    def _content(self) -> tuple:
+        matrices = (self.matrix, *(self.per_split or ()))
+        shift = None if self.shift is None else (np.asarray(self.shift, dtype=np.float64) + 0.0).tobytes()
+        return self.name, self.n_features, self.levels, self.labels, shift, tuple(map(_entries, matrices))
+
+    # ---- the map --------------------------------------------------------------------------------------------------------
+
+    @property
+    def n_params(self) -> int:
+        """The number of hyperparameters."""
+        return self.n_features if self.matrix is None else self.matrix.shape[1]
+
+    @property
+    def n_splits(self) -> int | None:
+        """The number of splits that have an A of their own; None where one A serves any number."""
+        return None if self.per_split is None else len(self.per_split)
+
+    @property
+    def for_refit(self) -> "Structure":
+        """The structure of the final fit: the same θ, without the matrices of the splits."""
+        return self if self.per_split is None else replace(self, per_split=None)
+
+    def start(self, log_penalties: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """θ and the offset from which these log penalties are reached, or come nearest.
+
+        With one-hot rows, θ is the mean of the log penalties in each group and the offset 0. Otherwise θ = 0 and the
+        offset holds the log penalties themselves. Where there is no penalty, log λ = −∞, the offset is −∞ too.
+
+        Parameters
+        ----------
+        log_penalties : array-like of shape (n_features,) or (n_splits, n_features)
+
+        Returns
+        -------
+        theta : ndarray of shape (n_params,)
+        offset : ndarray of the shape of ``log_penalties``
+        """
+        log_penalties = np.asarray(log_penalties, dtype=np.float64) + (0.0 if self.shift is None else self.shift)
+        if not self.levels:
+            return np.zeros(self.n_params), log_penalties
+        return self.mean(log_penalties), np.where(np.isneginf(log_penalties), -np.inf, 0.0)
+
+    def mean(self, log_penalties: ArrayLike) -> NDArray[np.float64]:
+        """The mean of the log penalties of each column's features, (n_params,), where the rows of A are one-hot."""
+        log_penalties = np.asarray(log_penalties, dtype=np.float64)
+        penalized = np.isfinite(log_penalties)
+        total = self.for_refit.pull_back
+        return total(np.where(penalized, log_penalties, 0.0)) / total(penalized.astype(np.float64))
+
+    def change(self, step: ArrayLike) -> NDArray[np.float64]:
+        """A step in θ as the change of each log penalty, A step.
+
+        Parameters
+        ----------
+        step : array-like of shape (n_params,)
+
+        Returns
+        -------
+        ndarray of shape (n_features,), or (n_splits, n_features) where each split has an A of its own
+        """
+        step = np.array(step, dtype=np.float64)
+        if self.per_split is not None:
+            return np.stack([np.asarray(A @ step) for A in self.per_split])
+        return step if self.matrix is None else np.asarray(self.matrix @ step)
+
+    def pull_back(self, log_gradient: ArrayLike) -> NDArray[np.float64]:
+        """∂F/∂θ = Aᵀ ∂F/∂log λ, the adjoint of ``change``.
+
+        Parameters
+        ----------
+        log_gradient : array-like of shape (n_features,) or (n_splits, n_features)
+            The gradient of F, itself a mean over the splits. With a row for each split, row k is ∂F/∂log λ of split k,
+            and ∂F/∂θ is the *sum* of Aᵀ times each row. It needs the rows where each split has an A of its own.
+
+        Returns
+        -------
+        ndarray of shape (n_params,)
+        """
+        gradient: NDArray[np.float64] = np.array(log_gradient, dtype=np.float64)
+        if self.per_split is not None:
+            return np.sum([A.T @ row for A, row in zip(self.per_split, gradient, strict=True)], axis=0)
+        if gradient.ndim == 2:
+            gradient = gradient.sum(axis=0)
+        return gradient if self.matrix is None else self.matrix.T @ gradient
+
+    # ---- what the search asks -------------------------------------------------------------------------------------------
+
+    @property
+    def is_few(self) -> bool:
+        """Whether it has few hyperparameters: at most 5, or at most 30 that are penalties of labeled groups or blocks.
+
+        Few are driven by converged hypergradients and a quasi-Newton model, and chosen by the validation rows. Many are
+        driven by hypergradients in progress and chosen by held-out rows, kept out of every split. For a quasi-Newton model
+        each hyperparameter costs about one more converged hypergradient; a penalty of a whole group is determined by so
+        many features at once that up to 30 of them are worth it, and do not follow the noise of the validation rows.
+        """
+        return self.n_params <= (FEW_LABELED if self.labels else FEW)
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether its descent starts where the first stage started, instead of at the best penalties of the stage before.
+
+        True if the structure shifts the penalties itself (``scaled``): the shared penalty may have ended where the gradient
+        vanishes.
+        """
+        return self.shift is not None
+
+    def stages(self, second_moments: NDArray[np.float64] | None = None, has_held_out: bool = False) -> "tuple[Structure, ...]":
+        """The structures to descend on in turn, from one shared penalty up to and including this one.
+
+        For groups and blocks whose features differ in scale, ``scaled`` comes between these two; for one penalty per feature,
+        if held-out rows choose, ``moments`` does.
+
+        Parameters
+        ----------
+        second_moments : ndarray of shape (n_features,), default=None
+            Of the features. None leaves out the stage in between.
+        has_held_out : bool, default=False
+            Whether rows are kept out of every split.
+
+        Returns
+        -------
+        tuple of Structure
+            A feature without a penalty here has none in any of them.
+        """
+        if self.name == "shared":
+            return (self,)
+        between = None if second_moments is None else self._between(second_moments, has_held_out)
+        return (shared(self.n_features), *(() if between is None else (between,)), self)
+
+    def _between(self, second: NDArray[np.float64], has_held_out: bool) -> "Structure | None":
+        between = None
+        if self.labels:
+            between = self.scaled(second)
+        elif self.name == "per_feature" and has_held_out:
+            between = moments_of(second)
+        if between is None or between.name == "shared":
+            return None
+        return between.without(self.for_refit.change(np.ones(self.n_params)) == 0)
+
+    def scaled(self, second_moments: NDArray[np.float64]) -> "Structure | None":
+        """One hyperparameter, added to log penalties that follow the mean second moment of each group or block.
+
+        This is as if the blocks were scaled. At the penalty that suits a block of small features, the loss of a block of large
+        features is flat, so that no gradient leads away from it.
+
+        Parameters
+        ----------
+        second_moments : ndarray of shape (n_features,)
+
+        Returns
+        -------
+        Structure, or None where the blocks' scales are alike.
+        """
+        members = self.pull_back(np.ones(self.n_features))
+        means = self.pull_back(second_moments) / members
+        if not (means > 0).all():
+            return None
+        shift = self.change(np.log(means) - members @ np.log(means) / members.sum())
+        if np.ptp(shift) < 1.0:
+            return None
+        return Structure("scaled", np.ones((self.n_features, 1)), self.n_features, levels=False, shift=shift)
+
+    def without(self, unpenalized: NDArray[np.bool_]) -> "Structure":
+        """The structure with rows of zeros where a feature has no penalty, and without the columns that this leaves empty.
+
+        Parameters
+        ----------
+        unpenalized : ndarray of bool, (n_features,)
+
+        Returns
+        -------
+        Structure
+
+        Raises
+        ------
+        ValueError
+            If no feature with a penalty is left.
+        """
+        if not unpenalized.any():
+            return self
+        matrices = [_without_rows(A, unpenalized, self.n_features) for A in (self.matrix, *(self.per_split or ()))]
+        kept = np.any([np.diff(A.indptr) > 0 for A in matrices], axis=0)
+        if not kept.any():
+            raise ValueError("unpenalized leaves no feature with a penalty to tune. Fit the estimator alone, or list fewer.")
+        matrices = [A[:, np.flatnonzero(kept)] for A in matrices]
+        matrices = [A.toarray() if isinstance(self.matrix, np.ndarray) else sp.csr_array(A) for A in matrices]
+        labels = tuple(label for label, keep in zip(self.labels, kept, strict=False) if keep)
+        return replace(self, matrix=matrices[0], labels=labels, per_split=tuple(matrices[1:]) if self.per_split else None)
+
+    # ---- its words in a report ------------------------------------------------------------------------------------------
+
+    def columns(self, parameter: str) -> tuple[str, ...]:
+        """Names of the columns of ``cv_results_`` with each block's ``parameter``: ``("C_text", "C_numbers")``."""
+        return tuple(f"{parameter}_{label}" for label in self.labels) if self.name == "blocks" else ()
+
+    def by_label(self, log_penalties: ArrayLike) -> dict:
+        """The mean log penalty of each group or block, by its label; empty where there are none."""
+        return dict(zip(self.labels, self.mean(log_penalties).tolist(), strict=True)) if self.labels else {}
+
+    def whose(self, is_so: NDArray[np.bool_], log_penalties: NDArray[np.float64]) -> str:
+        """The groups or blocks all of whose penalties satisfy a condition, as words for a message: ``"'text', 'numbers'"``.
+
+        Without groups or blocks, ``"the features"`` if all penalties satisfy it; ``""`` if none of these applies.
+
+        Parameters
+        ----------
+        is_so : ndarray of bool, (n_features,) or (n_splits, n_features)
+            Whether each penalty satisfies it, such as being at the edge of the range.
+        log_penalties : ndarray of the same shape
+            Features without a penalty, log λ = −∞, are ignored.
+        """
+        others = np.any(np.reshape(~is_so & np.isfinite(log_penalties), (-1, self.n_features)), axis=0)
+        if not self.labels:
+            return "" if others.any() else "the features"
+        others = self.for_refit.pull_back(others)
+        return ", ".join(repr(label) for label, other in zip(self.labels, others, strict=True) if other == 0)
+
+    def distinct(self, penalties: NDArray[np.float64], names: Sequence[str]) -> tuple[NDArray[np.float64], list[str]]:
+        """Each penalty once, with the name of what it applies to: all features, a group or block, or a feature.
+
+        Parameters
+        ----------
+        penalties : ndarray of shape (n,)
+            Of the first n features; 0 where there is none.
+        names : sequence of n str
+            Of those features.
+
+        Returns
+        -------
+        penalties : ndarray of shape (n_distinct,)
+        names : list of str
+        """
+        if self.labels:
+            members = sp.csc_array(self.matrix)[: len(penalties)]
+            counts = np.diff(members.indptr)
+            firsts = members.indices[members.indptr[:-1][counts > 0]]
+            return penalties[firsts], [str(label) for label, count in zip(self.labels, counts, strict=True) if count]
+        if self.name == "shared":
+            return penalties[penalties > 0][:1], ["all features"]
+        return penalties, list(names)
+
+
+def _without_rows(A: Matrix | None, rows: NDArray[np.bool_], n_features: int) -> sp.csc_array:
+    whole = sp.identity(n_features, format="csr") if A is None else sp.csr_array(A)
+    rest = sp.csc_array(sp.diags_array((~rows).astype(np.float64)) @ whole)
+    rest.eliminate_zeros()
+    return rest
+
+
+def _entries(A: Matrix | None) -> tuple | None:
+    """The entries of a matrix, dense or sparse, as something to compare and to hash."""
+    if A is None:
+        return None
+    own = sp.csr_array(A, dtype=np.float64, copy=True)
+    own.sum_duplicates()
+    own.eliminate_zeros()
+    return own.shape, own.data.tobytes(), own.indices.astype(np.int64).tobytes(), own.indptr.astype(np.int64).tobytes()
+
+
+def shared(n_features: int) -> Structure:
+    """One penalty for all features.
+
+    Parameters
+    ----------
+    n_features : int
+
+    Returns
+    -------
+    Structure
+
+    Examples
+    --------
+    >>> from sksid.structures import shared
+    >>> shared(3).change([0.5])
+    array([0.5, 0.5, 0.5])
+    """
+    return Structure("shared", np.ones((n_features, 1)), n_features, levels=True)
+
+
+def moments_of(second: NDArray[np.float64]) -> Structure:
+    """``moments`` of features with these second moments.
+
+    Parameters
+    ----------
+    second : ndarray of shape (n_features,)
+
+    Returns
+    -------
+    Structure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.structures import moments_of
+    >>> moments_of(np.array([1.0, 10.0, 1000.0])).matrix.round(2)
+    array([[ 1.  , -1.07,  0.2 ],
+           [ 1.  , -0.27, -1.31],
+           [ 1.  ,  1.34,  1.11]])
+    """
+    seen = second > 0
+    log_m = _standardized(np.log(second[seen]))
+    columns = [column for column in (log_m, _standardized(log_m**2)) if column.any()]
+    if not columns:
+        return shared(second.size)
+    A = np.zeros((second.size, 1 + len(columns)))
+    A[:, 0] = 1.0
+    A[seen, 1:] = np.column_stack(columns)
+    return Structure("moments", A, second.size, levels=False)
+
+
+def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centered and of unit variance; zeros where they differ by rounding only."""
+    spread = values.std() if values.size else 0.0
+    return (values - values.mean()) / spread if spread > ROUNDING else np.zeros_like(values)
