@@ -1,37 +1,43 @@
 """What a fitted search has done, drawn; scikit-learn's conventions for displays. matplotlib is imported when it is needed."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sksid._report import LOG_LOSS
 from sksid._sklearn import check_matplotlib_support
 
-LOG_LOSS = (None, "neg_log_loss")
 MANY = 1000  # from so many penalties on they are drawn as a histogram
 
 
 class HypergradientSearchDisplay:
-    """The criterion over the outer steps: of each split, their mean, the monitor, and the step that was chosen.
+    """The criterion over the outer steps: of each split, their mean, of the held-out rows, and the step that was chosen.
 
     Parameters
     ----------
     split_scores : ndarray of shape (n_steps, n_splits)
         As ``cv_results_`` has them.
-    monitor_scores : ndarray of shape (n_steps,), default=None
-        Mean score on the rows that were kept out of every split.
+    held_out_scores : ndarray of shape (n_steps,), default=None
+        Mean score on the held-out rows, which were kept out of every split.
     best_index : int, default=None
         The chosen step.
-    structures : sequence of n_steps str, default=None
-        The rung that each step was on.
+    stages : sequence of n_steps str, default=None
+        The name of the structure that was tuned at each step.
     score_name : str, default="score"
+        A score whose name begins with ``neg_`` is shown as the loss that it is.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
-        One for each split, then their mean, then the monitor where there is one.
+        One for each split, then their mean, then that of the held-out rows where there are any.
     best_line_ : matplotlib Line2D or None
-        The mark at the chosen step, on the monitor's line where there is one.
+        The mark at the chosen step, on the line of the held-out rows where there are any.
 
     Examples
     --------
@@ -44,15 +50,25 @@ class HypergradientSearchDisplay:
     >>> HypergradientSearchDisplay.from_estimator(search)  # doctest: +SKIP
     """
 
-    def __init__(self, split_scores, *, monitor_scores=None, best_index=None, structures=None, score_name="score"):
+    def __init__(
+        self,
+        split_scores: ArrayLike,
+        *,
+        held_out_scores: ArrayLike | None = None,
+        best_index: int | None = None,
+        stages: Sequence[str] | None = None,
+        score_name: str = "score",
+    ) -> None:
         self.split_scores = split_scores
-        self.monitor_scores = monitor_scores
+        self.held_out_scores = held_out_scores
         self.best_index = best_index
-        self.structures = structures
+        self.stages = stages
         self.score_name = score_name
 
     @classmethod
-    def from_estimator(cls, search, *, metric=None, ax=None, line_kw=None):
+    def from_estimator(
+        cls, search: BaseEstimator, *, metric: str | None = None, ax: Any = None, line_kw: dict | None = None
+    ) -> "HypergradientSearchDisplay":
         """Draw a fitted HypergradientSearchCV.
 
         Parameters
@@ -64,7 +80,7 @@ class HypergradientSearchDisplay:
         ax : matplotlib Axes, default=None
             A new figure's by default.
         line_kw : dict, default=None
-            For the lines of the mean and the monitor.
+            For the lines of the mean and of the held-out rows.
 
         Returns
         -------
@@ -79,22 +95,22 @@ class HypergradientSearchDisplay:
         name = metric or ("neg_log_loss" if search.scoring is None else search.scoring)
         display = cls(
             np.column_stack(scores),
-            monitor_scores=results.get("mean_monitor_score") if name in LOG_LOSS else None,
-            best_index=search.best_index_,
-            structures=results["structure"],
+            held_out_scores=results.get("mean_held_out_score") if name in LOG_LOSS else None,
+            best_index=getattr(search, "best_index_", None),  # several scores without a refit have none
+            stages=results["structure"],
             score_name=name if isinstance(name, str) else "score",
         )
         return display.plot(ax=ax, line_kw=line_kw)
 
-    def plot(self, *, ax=None, line_kw=None):
-        """Draw; scores whose names begin with ``neg_`` are shown as the losses they are.
+    def plot(self, ax: Any = None, *, line_kw: dict | None = None) -> "HypergradientSearchDisplay":
+        """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             A new figure's by default.
         line_kw : dict, default=None
-            For the lines of the mean and the monitor.
+            For the lines of the mean and of the held-out rows.
 
         Returns
         -------
@@ -107,23 +123,23 @@ class HypergradientSearchDisplay:
         self.lines_ = self.ax_.plot(steps, splits, color="tab:blue", alpha=0.3, linewidth=1)
         criterion = splits.mean(axis=1)
         self.lines_ += self.ax_.plot(steps, criterion, **{"color": "tab:blue", "label": "mean of the splits", **line_kw})
-        if self.monitor_scores is not None:
-            criterion = sign * np.asarray(self.monitor_scores)
-            self.lines_ += self.ax_.plot(steps, criterion, **{"color": "tab:orange", "label": "monitor", **line_kw})
+        if self.held_out_scores is not None:
+            criterion = sign * np.asarray(self.held_out_scores)
+            self.lines_ += self.ax_.plot(steps, criterion, **{"color": "tab:orange", "label": "held-out rows", **line_kw})
         self.best_line_ = None
         if self.best_index is not None:
             at = [self.best_index], [criterion[self.best_index]]
             self.best_line_ = self.ax_.plot(*at, "o", color="black", fillstyle="none", markersize=10, label="chosen step")[0]
-        self._name_rungs()
+        self._name_stages()
         self.ax_.set(xlabel="outer step", ylabel=self.score_name.removeprefix("neg_").replace("_", " "))
         self.ax_.legend()
         return self
 
-    def _name_rungs(self):
+    def _name_stages(self) -> None:
         """A line and a name where the search went on to another structure."""
-        if self.structures is None:
+        if self.stages is None:
             return
-        names = np.asarray(self.structures)
+        names = np.asarray(self.stages)
         for step in np.flatnonzero(names[1:] != names[:-1]) + 1:
             self.ax_.axvline(step - 0.5, color="grey", linestyle=":", linewidth=1)
             top = self.ax_.get_xaxis_transform()
@@ -162,12 +178,14 @@ class PenaltyDisplay:
     >>> PenaltyDisplay.from_estimator(search)  # doctest: +SKIP
     """
 
-    def __init__(self, penalties, names):
+    def __init__(self, penalties: ArrayLike, names: Sequence[str]) -> None:
         self.penalties = penalties
         self.names = names
 
     @classmethod
-    def from_estimator(cls, search, *, n_named=10, ax=None, line_kw=None):
+    def from_estimator(
+        cls, search: BaseEstimator, *, n_named: int = 10, ax: Any = None, line_kw: dict | None = None
+    ) -> "PenaltyDisplay":
         """Draw the penalties of a fitted HypergradientSearchCV.
 
         Parameters
@@ -187,17 +205,18 @@ class PenaltyDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(search, "penalties_")
-        return cls(*_named_penalties(search)).plot(n_named=n_named, ax=ax, line_kw=line_kw)
+        penalties = search.structure_.distinct(search.penalties_, _feature_names(search, search.penalties_.size))
+        return cls(*penalties).plot(n_named=n_named, ax=ax, line_kw=line_kw)
 
-    def plot(self, *, n_named=10, ax=None, line_kw=None):
-        """Draw, on a logarithmic scale; penalties of zero, of unpenalised columns, are left out.
+    def plot(self, ax: Any = None, *, n_named: int = 10, line_kw: dict | None = None) -> "PenaltyDisplay":
+        """Draw, on a logarithmic scale; penalties of zero, of unpenalized features, are left out.
 
         Parameters
         ----------
-        n_named : int, default=10
-            So many of the smallest and of the largest penalties are named.
         ax : matplotlib Axes, default=None
             A new figure's by default.
+        n_named : int, default=10
+            So many of the smallest and of the largest penalties are named.
         line_kw : dict, default=None
             For the dots, or for the histogram's bars.
 
@@ -209,7 +228,9 @@ class PenaltyDisplay:
         penalties, names = np.asarray(self.penalties), np.asarray(self.names, dtype=object)
         order = np.argsort(penalties, kind="stable")
         order = order[penalties[order] > 0]
-        self.lines_, self.bars_, self.text_ = [], None, []
+        self.lines_: list[Any] = []
+        self.text_: list[Any] = []
+        self.bars_ = None
         if len(order) < MANY:
             self._plot_dots(penalties[order], names[order], n_named, line_kw or {})
         else:
@@ -217,7 +238,7 @@ class PenaltyDisplay:
         self.ax_.set(xlabel="penalty λ = 1/C", xscale="log")
         return self
 
-    def _plot_dots(self, penalties, names, n_named, line_kw):
+    def _plot_dots(self, penalties: NDArray[np.float64], names: NDArray[np.object_], n_named: int, line_kw: dict) -> None:
         rows, labels = np.arange(len(penalties)), list(names)
         if len(penalties) > 2 * n_named:
             keep = np.r_[:n_named, len(penalties) - n_named : len(penalties)]
@@ -228,7 +249,7 @@ class PenaltyDisplay:
         self.ax_.set_yticks(np.arange(len(labels)), labels)
         self.ax_.grid(axis="y", alpha=0.3)
 
-    def _plot_histogram(self, penalties, names, n_named, line_kw):
+    def _plot_histogram(self, penalties: NDArray[np.float64], names: NDArray[np.object_], n_named: int, line_kw: dict) -> None:
         low, high = penalties[0], penalties[-1]
         edges = np.geomspace(low, high, 41) if high > low else [0.5 * low, 2.0 * low]
         _, _, self.bars_ = self.ax_.hist(penalties, bins=edges, **line_kw)
@@ -238,7 +259,7 @@ class PenaltyDisplay:
         self.ax_.set_ylabel("number of features")
 
 
-def _axes(caller, ax):
+def _axes(caller: str, ax: Any) -> tuple[Any, Any]:
     check_matplotlib_support(caller)
     if ax is None:
         import matplotlib.pyplot as plt
@@ -247,23 +268,10 @@ def _axes(caller, ax):
     return ax, ax.figure
 
 
-def _named_penalties(search):
-    """The penalties and their names, one for each that is free: all features, a group, or a feature."""
-    penalties, structure = search.penalties_, search.structure_
-    if structure.labels:
-        members = structure.matrix.tocsc()[: penalties.size]
-        firsts = [members.indices[start] for start in members.indptr[:-1][np.diff(members.indptr) > 0]]
-        labels = [str(label) for label, count in zip(structure.labels, np.diff(members.indptr), strict=True) if count]
-        return penalties[firsts], labels
-    if structure.name == "shared":
-        return penalties[penalties > 0][:1], ["all features"]
-    return penalties, _feature_names(search, penalties.size)
-
-
-def _feature_names(search, n_features):
+def _feature_names(search: BaseEstimator, n_features: int) -> list[str]:
     """Of the features that reach the final step; numbers where they have no names."""
     names = getattr(search, "feature_names_in_", None)
-    model = getattr(search, "best_estimator_", None)
+    model: Any = getattr(search, "best_estimator_", None)
     while hasattr(model, "steps"):
         try:
             names = model[:-1].get_feature_names_out(names)

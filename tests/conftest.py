@@ -46,6 +46,17 @@ def digits():
 
 
 @pytest.fixture(scope="session")
+def documents():
+    """240 texts of two kinds: common words, words of their kind, and a word that stands in one text only."""
+    random = np.random.RandomState(0)
+    kinds = random.randint(0, 2, 240)
+    shares = random.dirichlet(np.ones(40), size=2)
+    words = [random.choice(40, size=15, p=0.5 * shares[kind] + 0.5 * shares.mean(axis=0)) for kind in kinds]
+    texts = [" ".join([*(f"w{j}" for j in chosen), f"only{i}"]) for i, chosen in enumerate(words)]
+    return texts, np.array(["ham", "spam"])[kinds]
+
+
+@pytest.fixture(scope="session")
 def load():
     """``load(name) -> X_train, y_train, X_test, y_test`` of the development data beside the repository."""
     path = DATA / "load.py"

@@ -29,7 +29,7 @@ def shared(cancer):
 def per_feature(cancer):
     X, y = cancer
     rule = {"refit": lambda results: len(results["params"]) - 1}
-    return search_for("per_feature", max_iter=6, **rule).fit(pd.DataFrame(X, columns=NAMES), y)
+    return search_for("per_feature", max_iter=6, **rule).fit(pd.DataFrame(X * np.geomspace(0.5, 2.0, 30), columns=NAMES), y)
 
 
 @pytest.fixture(autouse=True)
@@ -59,12 +59,12 @@ def test_splits_mean_and_chosen_step_are_drawn(shared):
     assert display.figure_ is display.ax_.figure
 
 
-def test_the_monitor_and_the_rungs_are_drawn(per_feature):
+def test_held_out_rows_and_stages_are_drawn(per_feature):
     display = HypergradientSearchDisplay.from_estimator(per_feature)
     results = per_feature.cv_results_
     assert len(display.lines_) == 3 + 1 + 1
-    np.testing.assert_array_equal(drawn(display.lines_[-1]), -results["mean_monitor_score"])
-    assert drawn(display.best_line_) == [-results["mean_monitor_score"][per_feature.best_index_]]
+    np.testing.assert_array_equal(drawn(display.lines_[-1]), -results["mean_held_out_score"])
+    assert drawn(display.best_line_) == [-results["mean_held_out_score"][per_feature.best_index_]]
     assert [text.get_text() for text in display.ax_.texts] == ["moments", "per_feature"]
     first = np.flatnonzero(results["structure"] == "moments")[0]
     assert display.ax_.lines[-2].get_xdata()[0] == first - 0.5
@@ -75,10 +75,17 @@ def test_a_score_is_drawn_as_it_is(cancer):
     display = HypergradientSearchDisplay.from_estimator(search)
     np.testing.assert_allclose(drawn(display.lines_[3]), search.cv_results_["mean_test_accuracy"], rtol=1e-12)
     assert display.ax_.get_ylabel() == "accuracy"
-    assert len(display.lines_) == 4  # the monitor's log loss is on another scale
+    assert len(display.lines_) == 4  # the log loss of the held-out rows is on another scale
     loss = HypergradientSearchDisplay.from_estimator(search, metric="neg_log_loss")
     np.testing.assert_allclose(drawn(loss.lines_[3]), -search.cv_results_["mean_test_neg_log_loss"], rtol=1e-12)
     assert len(loss.lines_) == 5
+
+
+def test_several_scores_without_a_refit_have_no_chosen_step(cancer):
+    search = search_for(scoring=["accuracy", "roc_auc"], refit=False, max_iter=2).fit(*cancer)
+    display = HypergradientSearchDisplay.from_estimator(search, metric="roc_auc")
+    assert display.best_line_ is None
+    np.testing.assert_array_equal(drawn(display.lines_[0]), search.cv_results_["split0_test_roc_auc"])
 
 
 def test_a_display_is_made_of_plain_arrays_and_draws_where_it_is_told(per_feature):
@@ -118,7 +125,7 @@ def test_the_smallest_and_the_largest_of_many_are_named(per_feature):
 
 def test_thousands_are_a_histogram_with_the_ends_named():
     penalties = np.exp(np.random.RandomState(0).randn(3000))
-    penalties[7] = 0.0  # unpenalised
+    penalties[7] = 0.0  # unpenalized
     display = PenaltyDisplay(penalties, [f"word{j}" for j in range(3000)]).plot(n_named=2)
     assert display.lines_ == []
     assert sum(bar.get_height() for bar in display.bars_) == 2999

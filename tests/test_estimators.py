@@ -6,6 +6,8 @@ from oracles import fit_reference
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge, SGDClassifier
 from sklearn.model_selection import PredefinedSplit, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 from sksid import HypergradientSearchCV
@@ -40,6 +42,57 @@ REFUSED = [
 def test_an_estimator_without_the_penalty_is_refused_with_a_remedy(estimator, error, message):
     """Before any work: data that could not be looked at raises no other error first."""
     with pytest.raises(error, match=message):
+        search_for(estimator).fit(object(), object())
+
+
+INVALID = [
+    (LogisticRegression(solver="lbgfs"), "'solver' parameter of LogisticRegression"),
+    (LogisticRegression(fit_intercept="no"), "'fit_intercept' parameter of LogisticRegression"),
+    (LogisticRegression(max_iter=-3), "'max_iter' parameter of LogisticRegression"),
+    (LogisticRegression(C="1"), "'C' parameter of LogisticRegression"),
+    (LogisticRegression(class_weight="balance"), "'class_weight' parameter of LogisticRegression"),
+    (LogisticRegression(dual=True), "solver='lbfgs' does not support dual=True.*Set dual=False"),
+    (sgd(alpha="1"), "'alpha' parameter of SGDClassifier"),
+    (sgd(n_iter_no_change=0), "'n_iter_no_change' parameter of SGDClassifier"),
+    (sgd(learning_rate="pa1", eta0=1.0), "pa1"),
+]
+
+
+@pytest.mark.parametrize(("estimator", "message"), INVALID, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_parameters_are_validated_as_the_estimators_own_fit_does(estimator, message, in_pipeline):
+    with pytest.raises(ValueError, match=message):
+        search_for(make_pipeline(StandardScaler(), estimator) if in_pipeline else estimator).fit(object(), object())
+
+
+def test_parameters_of_subclasses_are_their_own(cancer):
+    class Named(LogisticRegression):
+        def __init__(self, name="any", C=1.0):
+            super().__init__(C=C)
+            self.name = name
+
+    assert search_for(Named(name=3), max_iter=1).fit(*cancer).best_estimator_.name == 3
+
+
+class OwnFit(LogisticRegression):
+    def fit(self, X, y, sample_weight=None):
+        return super().fit(X[:, :2], y, sample_weight)
+
+
+class OwnDecision(SGDClassifier):
+    def decision_function(self, X):
+        return super().decision_function(X) + 1.0
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (OwnFit(), r"OwnFit has a fit of its own.*Use LogisticRegression\(\)"),
+        (OwnDecision(loss="log_loss"), r"OwnDecision has a decision_function of its own.*Use SGDClassifier\(\)"),
+    ],
+)
+def test_a_subclass_that_fits_or_decides_in_its_own_way_is_refused(estimator, message):
+    with pytest.raises(TypeError, match=message):
         search_for(estimator).fit(object(), object())
 
 
@@ -144,6 +197,12 @@ def test_class_weights_may_be_keyed_by_label(cancer):
     assert C != by_weight.best_params_["C"]  # the upper level knows sample weights only
     model = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10).fit(X, y, sample_weight=np.where(y == 0, 3.0, 1.0))
     np.testing.assert_allclose(by_name.predict_proba(X), model.predict_proba(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0])
+def test_a_class_without_weight_is_refused(weight, cancer):
+    with pytest.raises(ValueError, match="gives class 0 no positive weight"):
+        search_for(LogisticRegression(class_weight={0: weight})).fit(*cancer)
 
 
 # ---- the fitted estimator -----------------------------------------------------------------------------------------------
