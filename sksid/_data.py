@@ -1,22 +1,74 @@
-"""What is searched on: labels, splits and monitor; the features of each split, and where they stand among all."""
+"""From X, y and cv to the data of a search: samples, splits, held-out rows, and the features of each split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, check_cv
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
 
 from sksid import _estimators
+from sksid._estimators import Target
+from sksid._features import FeatureRows, Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_view, make_view
 from sksid._sklearn import check_sample_weight
-from sksid.descent import FEW, ladder
-from sksid.problem import Joint, groups_of_splits, in_groups, make_problem
-from sksid.sid import as_indices, check_splits
-from sksid.structures import Features, Structure, make_structure, scaled, without
+from sksid._warn import warn
+from sksid.joint import Joint, groups_of_splits, in_groups
+from sksid.problem import Problem, as_indices, check_splits, problem_of, search_dtype
+from sksid.rows import Rows, lay_out
+from sksid.structures import Structure
+
+NONE = np.empty(0, dtype=np.intp)  # no rows
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Labels and weights of all samples, their splits, and which are held out.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_samples,), int
+        Counted from 0.
+    classes : ndarray of shape (n_classes,)
+    sample_weight : ndarray of shape (n_samples,), or None
+    splits : list of (train, validation) index arrays
+    held_out : ndarray of int
+        Samples in no split; empty where none are held out.
+    """
+
+    labels: NDArray
+    classes: NDArray
+    sample_weight: NDArray | None
+    splits: list[tuple[NDArray, NDArray]]
+    held_out: NDArray
+
+    @property
+    def n_samples(self) -> int:
+        return self.labels.size
+
+    @property
+    def n_train(self) -> float:
+        """The mean number of training rows."""
+        return float(np.mean([train.size for train, _ in self.splits]))
+
+    def train_scale(self, target: Target) -> NDArray:
+        """The factor on the weight of a training row, by class and split: (n_classes, n_splits)."""
+        weights = [self._class_weights(target, train) for train, _ in self.splits]
+        return np.ascontiguousarray(np.transpose(weights) * target.split_scales([train.size for train, _ in self.splits]))
+
+    def final_scale(self, target: Target) -> NDArray:
+        """The same factor in a fit on all rows, (n_classes, 1)."""
+        return self._class_weights(target, slice(None))[:, None]
+
+    def _class_weights(self, target, rows):
+        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        return target.class_weights(self.classes[self.labels[rows]], self.classes, weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,180 +79,186 @@ class SplitView:
     ----------
     view : View
         Of the training rows.
-    val, monitor : ndarray or CSR
-        Its validation rows and the monitor's rows.
+    val, held_out : ndarray or CSR
+        Its validation rows and the held-out rows.
     columns : ndarray of int, or None
-        Where its features stand among all; None where they are the first.
+        Which of all features its columns are; None where they are the first ones, in order.
     """
 
     view: View
-    val: object
-    monitor: object
-    columns: np.ndarray | None
+    val: Any
+    held_out: Any
+    columns: NDArray | None
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What is searched on, checked: labels count from 0, splits and monitor are index arrays.
+    """The data of a search, checked.
 
     Attributes
     ----------
     view : View
         All rows, as they reach the final step of the refit.
-    labels : ndarray of shape (n_samples,)
-    classes : ndarray of shape (n_classes,)
-    fit_intercept : bool
-    sample_weight : ndarray of shape (n_samples,), or None
-    splits : list of (train, validation)
-    train_scale : ndarray of shape (n_classes, n_splits)
-    monitor : ndarray of int
-        Rows in no split; empty where there is no monitor.
+    samples : Samples
     split_views : list of SplitView, or None
         None where all splits share the features of ``view``.
     features : Features
         Of the refit, followed by those of some split only.
     structure : Structure
     unpenalized : ndarray of bool, (n_features,)
+    target : Target
+        Where the penalty enters.
+    seed : int
+        Of the order of visits.
     """
 
     view: View
-    labels: np.ndarray
-    classes: np.ndarray
-    fit_intercept: bool
-    sample_weight: np.ndarray | None
-    splits: list
-    train_scale: np.ndarray
-    monitor: np.ndarray
-    split_views: list | None
+    samples: Samples
+    split_views: list[SplitView] | None
     features: Features
     structure: Structure
-    unpenalized: np.ndarray
+    unpenalized: NDArray
+    target: Target
+    seed: int
 
     @property
-    def n_own(self):
+    def n_own(self) -> int:
         """How many features the refit has."""
         return self.view.X.shape[1]
 
-    @property
-    def n_train(self):
-        """The mean number of training rows."""
-        return float(np.mean([train.size for train, _ in self.splits]))
-
     @cached_property
-    def search_dtype(self):
-        """float32, which is twice as fast, where there is enough data for that to matter."""
-        X = self.view.X
-        entries = X.nnz if sp.issparse(X) else X.size
-        return np.float32 if entries * len(self.splits) > 1e6 else np.float64
+    def rows(self) -> Rows:
+        """All samples with the features of the refit, laid out once; the splits are trained on them where they share these."""
+        splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_samples), NONE)]
+        return lay_out(self.view.X, splits, self.seed)
 
-    def problems(self, **settings):
-        """The splits laid out for the solvers, and the monitor's rows as validation rows of every split (None without one).
+    def problems(self) -> tuple[Problem | Joint, Problem | Joint | None]:
+        """The splits, and the held-out rows as validation rows of every split (None without any).
 
         In one part, or two halves of the splits, where they share their features; else in one part a split.
         """
+        splits, held_out = self.samples.splits, self.samples.held_out
+        scale = self.samples.train_scale(self.target)
         if self.split_views is None:
-            return self._shared_problems(**settings)
-        parts, monitored, inside = [], [], (np.empty(0, dtype=np.intp), np.arange(self.monitor.size))
-        for k, ((train, val), own) in enumerate(zip(self.splits, self.split_views, strict=True)):
-            split = np.arange(train.size), np.arange(train.size, train.size + val.size)
-            X, scale = _stack(own.view.X, own.val), self.train_scale[:, k : k + 1]
-            parts.append(self._lay_out(X, np.concatenate([train, val]), [split], scale, **settings))
-            if self.monitor.size:
-                monitored.append(self._lay_out(own.monitor, self.monitor, [inside]))
-        return self._join(parts), self._join(monitored) if self.monitor.size else None
+            dtype = search_dtype(self.rows, len(splits))
+            whole = self._problem(self.rows, splits, train_scale=scale, dtype=dtype)
+            groups = groups_of_splits(whole)
+            if not held_out.size:
+                return in_groups(whole, groups), None
+            held = self._problem(self.rows, [(NONE, held_out)] * len(splits), dtype=dtype)
+            return in_groups(whole, groups), in_groups(held, groups)
+        pairs = [self._own_problems(k, scale[:, k : k + 1]) for k in range(len(splits))]
+        parts, held = zip(*pairs, strict=True)
+        return self._join(parts), self._join(held) if held_out.size else None
 
-    def _shared_problems(self, **settings):
-        X, inside = self.view.X, (np.empty(0, dtype=np.intp), np.arange(self.monitor.size))
-        whole = self._lay_out(X, np.arange(self.labels.size), self.splits, self.train_scale, **settings)
-        groups = groups_of_splits(whole)
-        if not self.monitor.size:
-            return in_groups(whole, groups), None
-        monitored = self._lay_out(X[self.monitor], self.monitor, [inside] * len(self.splits))
-        return in_groups(whole, groups), in_groups(monitored, groups)
-
-    def refit_problem(self, target):
+    def final_problem(self) -> Problem:
         """All rows as training rows of one fit, in float64."""
-        everything = np.arange(self.labels.size)
-        scale = target.class_weights(self.classes[self.labels], self.classes, self.sample_weight)[:, None]
-        return self._lay_out(self.view.X, everything, [(everything, everything[:0])], scale, dtype=np.float64)
+        everything = np.arange(self.samples.n_samples)
+        return self._problem(self.rows, [(everything, NONE)], train_scale=self.samples.final_scale(self.target))
 
-    def _lay_out(self, X, rows, splits, train_scale=None, **settings):
-        """A Problem of ``X``, whose rows are these samples; the splits index the rows of X."""
-        problem = make_problem(
-            X,
-            self.labels[rows],
+    def stages(self, warm: bool = False) -> tuple[Structure, ...]:
+        """The structures to descend on, from the shared penalty to the one that was asked for; those two where ``warm``."""
+        if warm or self.structure.n_params == 1:
+            return self.structure.stages()
+        return self.structure.stages(self.features.second_moments, self.samples.held_out.size > 0)
+
+    def start(self, log_penalty: float) -> NDArray:
+        """Log penalties at a common level, −∞ where there is none."""
+        return np.where(self.unpenalized, -np.inf, log_penalty)
+
+    def _problem(self, rows, splits, samples=slice(None), **settings):
+        """Roles over laid-out rows, which are these of all samples."""
+        weight = self.samples.sample_weight
+        return problem_of(
+            rows,
+            self.samples.labels[samples],
             splits,
-            n_classes=self.classes.size,
-            sample_weight=None if self.sample_weight is None else self.sample_weight[rows],
-            train_scale=train_scale,
-            fit_intercept=self.fit_intercept,
+            n_classes=self.samples.classes.size,
+            sample_weight=None if weight is None else weight[samples],
+            fit_intercept=self.target.fit_intercept,
             **settings,
         )
-        return replace(problem, order=rows[problem.order])
+
+    def _own_problems(self, k, train_scale):
+        """A split's rows in its own features: the split, and the held-out rows."""
+        own, (train, val), held_out = self.split_views[k], self.samples.splits[k], self.samples.held_out
+        ends = np.cumsum([train.size, val.size, held_out.size])
+        split, held = (np.arange(ends[0]), np.arange(ends[0], ends[1])), (NONE, np.arange(ends[1], ends[2]))
+        rows = lay_out(_stack([own.view.X, own.val, own.held_out]), [split], self.seed)
+        samples = np.concatenate([train, val, held_out])
+        dtype = search_dtype(self.rows, len(self.samples.splits))
+        problem = self._problem(rows, [split], samples, train_scale=train_scale, dtype=dtype)
+        return problem, self._problem(rows, [held], samples, dtype=dtype) if held_out.size else None
 
     def _join(self, parts):
         return Joint(tuple(parts), tuple(own.columns for own in self.split_views), self.features.n_features)
 
-    @property
-    def rungs(self):
-        """The structures to descend on, from the shared penalty to the one that was asked for."""
-        between = []
-        if self.structure.labels:
-            between = [scaled(self.structure, self.features.second_moments)]
-        elif self.structure.name == "per_feature" and self.monitor.size:
-            between = [make_structure("moments", self.features)]
-        return ladder(self.structure, [without(rung, self.unpenalized) for rung in between if rung is not None])
 
-    def start(self, log_penalty):
-        """Log penalties at a common level, −∞ where there is none."""
-        return np.where(self.unpenalized, -np.inf, log_penalty)
-
-
-def prepare(search, X, y, target, routed):
-    """Check everything, draw splits and monitor, fit the preprocessing: all before the search begins.
+def prepare(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    target: Target,
+    routed: Bunch,
+    *,
+    structure: Any = "per_feature",
+    unpenalized: Any = None,
+    cv: Any = None,
+    early_stopping: bool | str = "auto",
+    validation_fraction: float = 0.15,
+    n_jobs: int | None = None,
+    random_state: Any = None,
+) -> Data:
+    """Check everything, draw splits and held-out rows and fit the preprocessing, before the search begins.
 
     Parameters
     ----------
-    search : HypergradientSearchCV
-        Its parameters are read.
+    estimator : estimator
+        Unfitted: what ``target`` was read from.
     X, y : array-like
         As they were given to ``fit``.
     target : Target
     routed : Bunch
-        The metadata for estimator, splitter and scorer.
+        The metadata for estimator and splitter.
+    structure, unpenalized, cv, early_stopping, validation_fraction, n_jobs, random_state
+        As HypergradientSearchCV has them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where data, splits and parameters do not fit.
     """
-    view = make_view(search.estimator, X, y, routed.estimator.fit)
+    view = make_view(estimator, X, y, routed.estimator.fit)
     check_classification_targets(view.y)
     classes, labels = np.unique(view.y, return_inverse=True)
-    _estimators.check_classes(_estimators.final_step(search.estimator)[1], classes)
-    sample_weight = _weights(view)
-    own = _features(search, view)
-    structure = _structure(search, own)[0]
-    cv = check_cv(search.cv, view.y, classifier=True)
-    splits = as_indices(cv.split(X, y, **routed.splitter.split), labels.size)
+    _estimators.check_classes(_estimators.final_step(estimator)[1], classes)
+    sample_weight, wanted = _weights(view), Wanted(structure, unpenalized)
+    features = Features([FeatureRows(view.X, None, sample_weight)], view.X.shape[1], view.names, wanted.blocks(view))
+    is_few, split_views = wanted.structure_of(features).is_few, None
+    splits = as_indices(check_cv(cv, view.y, classifier=True).split(X, y, **routed.splitter.split), labels.size)
     check_splits(splits, labels, classes, sample_weight)
-    monitor = np.empty(0, dtype=np.intp)
-    if structure.n_params > FEW if search.early_stopping == "auto" else search.early_stopping:
-        monitor = _draw_monitor(search, labels, routed.splitter.split.get("groups"))
-        splits = [tuple(rows[~np.isin(rows, monitor)] for rows in split) for split in splits]
-        check_splits(splits, labels, classes, sample_weight)
-    split_views, features = None, own
-    if not is_stateless(search.estimator):
-        split_views, features = _fit_splits(search, view, own, X, y, routed.estimator.fit, splits, monitor)
-    structure, unpenalized = _structure(search, features)
+    samples = Samples(labels, classes, sample_weight, splits, NONE)
+    if not is_few if early_stopping == "auto" else early_stopping:
+        groups = routed.splitter.split.get("groups")
+        samples, wanted = _hold_out(samples, wanted, early_stopping, validation_fraction, random_state, groups)
+    if not is_stateless(estimator):
+        made = Parallel(n_jobs=n_jobs)(
+            delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val, samples.held_out])
+            for train, val in samples.splits
+        )
+        split_views, features = _place_features(wanted, view, features, made)
+    found = wanted.structure_of(features)
+    if found.n_splits not in (None, len(splits)):
+        raise ValueError(f"structure has matrices for {found.n_splits} splits, but cv makes {len(splits)}.")
     return Data(
         view=view,
-        labels=labels,
-        classes=classes,
-        fit_intercept=target.fit_intercept,
-        sample_weight=sample_weight,
-        splits=splits,
-        train_scale=_train_scale(target, view.y, classes, sample_weight, splits),
-        monitor=monitor,
+        samples=samples,
         split_views=split_views,
         features=features,
-        structure=structure,
-        unpenalized=unpenalized,
+        structure=found,
+        unpenalized=wanted.unpenalized_of(features),
+        target=target,
+        seed=check_random_state(random_state).randint(np.iinfo(np.int32).max),
     )
 
 
@@ -214,68 +272,83 @@ def _weights(view):
     return check_sample_weight(sample_weight, view.X, dtype=np.float64, ensure_non_negative=True)
 
 
-def _train_scale(target, y, classes, sample_weight, splits):
-    weights = [
-        target.class_weights(y[train], classes, None if sample_weight is None else sample_weight[train]) for train, _ in splits
-    ]
-    return np.ascontiguousarray(np.transpose(weights) * target.split_scales([train.size for train, _ in splits]))
+# ---- held-out rows -----------------------------------------------------------------------------------------------------
 
 
-def _draw_monitor(search, labels, groups):
-    draw = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
-    splitter = draw(n_splits=1, test_size=search.validation_fraction, random_state=search.random_state)
+def _hold_out(samples, wanted, early_stopping, fraction, random_state, groups):
+    """The samples with held-out rows; if "auto" finds none that can be held out, the same samples, and one shared penalty."""
     try:
-        _, monitor = next(splitter.split(np.empty((labels.size, 0)), labels, groups))
+        return _draw_held_out(samples, fraction, random_state, groups), wanted
     except ValueError as error:
-        raise ValueError(
-            f"early_stopping: no monitor of validation_fraction={search.validation_fraction} can be drawn: {error} Set "
-            "another validation_fraction, or early_stopping=False, or structure='shared'."
-        ) from error
-    return np.sort(monitor)
+        why = f"no rows can be held out at validation_fraction={fraction} ({str(error).rstrip('.')})"
+        if early_stopping != "auto":
+            raise ValueError(
+                f"early_stopping: {why}. Set another validation_fraction, or early_stopping=False, or structure='shared'."
+            ) from error
+        warn(
+            f"early_stopping='auto': {why}. Many penalties cannot be chosen without such rows, so that one shared penalty is "
+            "tuned instead. Set structure='shared' to silence this, or early_stopping=False to tune many all the same."
+        )
+        return samples, replace(wanted, structure="shared")
+
+
+def _draw_held_out(samples, fraction, random_state, groups):
+    """Move a share of the rows out of all splits, stratified, or by group where there are groups; ValueError if impossible."""
+    draw = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
+    splitter = draw(n_splits=1, test_size=fraction, random_state=random_state)
+    _, held_out = next(splitter.split(np.empty((samples.n_samples, 0)), samples.labels, groups))
+    splits = [(train[~np.isin(train, held_out)], val[~np.isin(val, held_out)]) for train, val in samples.splits]
+    check_splits(splits, samples.labels, samples.classes, samples.sample_weight)
+    return replace(samples, splits=splits, held_out=np.sort(held_out))
 
 
 # ---- features: of the refit, and of each split -------------------------------------------------------------------------
 
 
-def _asks_for_blocks(search):
-    by_name = isinstance(search.structure, Mapping) or (isinstance(search.structure, str) and search.structure == "blocks")
-    return by_name or search.unpenalized is not None
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """The user's parameters about features: ``structure`` and ``unpenalized``."""
+
+    structure: Any
+    unpenalized: Any
+
+    def structure_of(self, features: Features) -> Structure:
+        return make_structure(self.structure, features).without(self.unpenalized_of(features))
+
+    def unpenalized_of(self, features: Features) -> NDArray:
+        return features.mask([] if self.unpenalized is None else self.unpenalized, "unpenalized")
+
+    def blocks(self, view: View) -> Any:
+        """The transformer of each feature, if the parameters may name transformers; else None."""
+        by_name = isinstance(self.structure, Mapping) or isinstance(self.structure, str) and self.structure == "blocks"
+        return view.blocks if by_name or self.unpenalized is not None else None
+
+    @property
+    def is_one_penalty(self) -> bool:
+        """Whether all features share one penalty, so that it does not matter which is which."""
+        return isinstance(self.structure, str) and self.structure == "shared" and self.unpenalized is None
 
 
-def _features(search, view):
-    blocks = view.blocks if _asks_for_blocks(search) else None
-    return Features([(view.X, None)], view.X.shape[1], view.names, blocks)
+def _place_features(wanted, whole, own, made):
+    """The SplitView of each split, and the Features of all splits together.
 
-
-def _structure(search, features):
-    """What is tuned, and which features have no penalty."""
-    structure = make_structure(search.structure, features)
-    unpenalized = features.mask([] if search.unpenalized is None else search.unpenalized, "unpenalized")
-    return without(structure, unpenalized), unpenalized
-
-
-def _fit_splits(search, view, own, X, y, params, splits, monitor):
-    """Fit every split's preprocessing, and find the place of its features among all.
-
-    A feature is the same in two splits if it has the same name; where there are no names, if it has the same position.
+    A feature is the same in two splits if it has the same name (or number, where a transformer that always makes the same
+    columns has no names for them); where names are unknown, if it has the same position.
     """
-    made = Parallel(n_jobs=search.n_jobs)(
-        delayed(make_split_view)(search.estimator, X, y, params, train, [val, monitor]) for train, val in splits
-    )
     views = [view for view, _ in made]
     names = [own.names, *(view.names for view in views)]
+    if any(these is None for these in names) and len({whole.X.shape[1], *(view.X.shape[1] for view in views)}) > 1:
+        names = [whole.keys, *(view.keys for view in views)]
     if any(these is None for these in names):
-        columns, features = _by_position(search, own, views)
+        columns, features = _by_position(wanted, own, views)
     else:
-        columns, features = _by_name(search, own, views, names)
-    split_views = [SplitView(own, *others, places) for (own, others), places in zip(made, columns, strict=True)]
-    return split_views, features
+        columns, features = _by_name(own, views, names)
+    return [SplitView(view, *others, places) for (view, others), places in zip(made, columns, strict=True)], features
 
 
-def _by_position(search, own, views):
+def _by_position(wanted, own, views):
     sizes = [own.n_features, *(view.X.shape[1] for view in views)]
-    shared = isinstance(search.structure, str) and search.structure == "shared" and search.unpenalized is None
-    if len(set(sizes)) > 1 and not shared:
+    if len(set(sizes)) > 1 and not wanted.is_one_penalty:
         raise ValueError(
             f"The preprocessing makes {min(sizes)} to {max(sizes)} features, according to the rows it is fitted on, and no "
             "names for them: a penalty of one feature means nothing in another split. Use transformers with "
@@ -284,8 +357,8 @@ def _by_position(search, own, views):
     return [None] * len(views), replace(own, n_features=max(sizes), n_own=own.n_features)
 
 
-def _by_name(search, own, views, names):
-    place = {name: column for column, name in enumerate(own.names)}
+def _by_name(own, views, names):
+    place = {name: column for column, name in enumerate(names[0])}
     columns = [np.array([place.setdefault(name, len(place)) for name in these], dtype=np.intp) for these in names[1:]]
     columns = [None if np.array_equal(these, np.arange(these.size)) else these for these in columns]
     n_features, blocks = len(place), own.blocks
@@ -294,12 +367,13 @@ def _by_name(search, own, views, names):
             pair for view, these in zip(views, names[1:], strict=True) for pair in zip(these, view.blocks, strict=True)
         )
         blocks = [*blocks, *(known[name] for name in list(place)[own.n_features :])]
-    X = [*own.X, *((view.X, these) for view, these in zip(views, columns, strict=True))]
+    rows = [*own.rows, *(FeatureRows(view.X, these, _weights(view)) for view, these in zip(views, columns, strict=True))]
     all_names = np.array(list(place), dtype=object)
-    return columns, Features(X, n_features, all_names, blocks, n_own=own.n_features)
+    return columns, Features(rows, n_features, all_names, blocks, n_own=own.n_features)
 
 
-def _stack(above, below):
-    if sp.issparse(above) or sp.issparse(below):
-        return sp.vstack([sp.csr_array(above), sp.csr_array(below)], format="csr")
-    return np.concatenate([above, below])
+def _stack(parts):
+    parts = [part for part in parts if part.shape[0]]
+    if any(map(sp.issparse, parts)):
+        return sp.vstack([sp.csr_array(part) for part in parts], format="csr")
+    return np.concatenate(parts)

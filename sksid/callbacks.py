@@ -4,6 +4,7 @@
 """
 
 import time
+from typing import Any
 
 
 class TimeBudget:
@@ -30,23 +31,23 @@ class TimeBudget:
     True
     """
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: float) -> None:
         if not seconds >= 0:
             raise ValueError(f"seconds={seconds!r} is no time. Give a number that is not negative.")
         self.seconds = seconds
-        self._ends = {}
+        self._ends: dict[int, float] = {}
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         """The clock of this fit starts."""
         self._ends[id(estimator)] = time.monotonic() + self.seconds
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         """The fit is over."""
         self._ends.pop(id(estimator), None)
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Nothing to do."""
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
         """Whether the time is up."""
         return time.monotonic() >= self._ends[id(estimator)]

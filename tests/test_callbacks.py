@@ -1,6 +1,8 @@
 """A search under scikit-learn's callbacks: tasks, progress, monitors, stops, budgets and interrupts."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -81,6 +83,16 @@ def test_every_outer_step_is_a_task_and_every_task_ends(cancer):
     ]
 
 
+@pytest.mark.parametrize("structure", ["per_feature", "moments", np.arange(30) // 10])
+def test_every_row_of_the_table_is_a_step_that_callbacks_and_verbose_have_seen(structure, cancer, capsys):
+    """The solves that confirm the best step of a stage are rows, too."""
+    recorder = Recorder()
+    search = search_for(structure, max_iter=4, verbose=1).set_callbacks(recorder).fit(*cancer)
+    assert recorder.events.count(("end", "outer-step")) == search.n_iter_ + 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1].rstrip(":") for line in lines] == search.cv_results_["structure"].tolist()
+
+
 def test_callbacks_change_nothing_of_the_result(cancer):
     plain = search_for("per_feature", max_iter=5).fit(*cancer)
     watched = search_for("per_feature", max_iter=5).set_callbacks(Fitted(), Recorder()).fit(*cancer)
@@ -110,10 +122,9 @@ def test_a_step_offers_the_model_a_fit_would_end_with(structure, solver, cancer)
     fitted = Fitted()
     search = search_for(structure, solver=solver, max_iter=3).set_callbacks(fitted).fit(X, y)
     steps = [model for name, model in fitted.models if name == "outer-step"]
-    assert fitted.models[-1] == ("fit", fitted.models[-1][1])
+    assert [name for name, _ in fitted.models] == ["outer-step"] * search.n_iter_ + ["fit"]
     np.testing.assert_array_equal(fitted.models[-1][1].predict_proba(X), search.predict_proba(X))
-    assert len(steps) <= search.n_iter_
-    for row, model in enumerate(steps[:3]):  # the first rung, of which every row is one step
+    for row, model in enumerate(steps[:3]):  # the first stage, of one penalty
         check_is_fitted(model)
         C = search.cv_results_["param_C"][row]
         assert model.best_params_["C"] == pytest.approx(C)
@@ -242,3 +253,28 @@ def test_blas_has_one_thread_during_a_search_and_its_own_afterwards(cancer):
         search_for(scoring=scorer, max_iter=2).fit(*cancer)
         assert blas_threads() == before
     assert set(seen) <= {1}
+
+
+def test_fits_that_overlap_in_threads_leave_blas_as_it_was(cancer):
+    """Each fit waits in its scorer: the second begins before the first ends, and the first ends before the second."""
+    second_has_begun, first_has_ended = Event(), Event()
+
+    def first_scorer(model, X, y):
+        assert second_has_begun.wait(30)
+        return 0.0
+
+    def second_scorer(model, X, y):
+        second_has_begun.set()
+        assert first_has_ended.wait(30)
+        return 0.0
+
+    def fit(scorer, ended=None):
+        search_for(scoring=scorer, max_iter=1, refit=False).fit(*cancer)
+        if ended:
+            ended.set()
+
+    with threadpool_limits(limits=2, user_api="blas"), ThreadPoolExecutor(2) as pool:
+        before = threadpool_info()
+        for done in [pool.submit(fit, first_scorer, first_has_ended), pool.submit(fit, second_scorer)]:
+            done.result(60)
+        assert threadpool_info() == before

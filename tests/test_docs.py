@@ -1,11 +1,15 @@
 """The site: its code runs, its tables are complete, and it builds without a warning."""
 
+import dataclasses
 import doctest
+import importlib
 import importlib.util
 import inspect
 import os
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,6 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import GridSearchCV
 
 import sksid
-from sksid import callbacks
 
 DOCS = Path(sksid.__file__).parents[1] / "docs"
 NEEDED = ("sphinx", "sphinx_gallery", "numpydoc", "pydata_sphinx_theme", "sphinx_copybutton", "matplotlib")
@@ -21,26 +24,102 @@ NEEDED = ("sphinx", "sphinx_gallery", "numpydoc", "pydata_sphinx_theme", "sphinx
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="sksid is not imported from its repository")
 
 
-def test_the_user_guides_code_runs():
-    result = doctest.testfile(str(DOCS / "user_guide.rst"), module_relative=False, optionflags=doctest.ELLIPSIS)
-    assert result.attempted > 30
+# ---- the code -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "examples"), [("user_guide", 30), ("contributing", 50)])
+def test_the_code_of_a_page_runs(page, examples):
+    result = doctest.testfile(str(DOCS / f"{page}.rst"), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert result.attempted > examples
     assert not result.failed
 
 
+def test_no_page_has_code_that_is_not_run():
+    with_code = {path.stem for path in DOCS.glob("*.rst") if ">>> " in path.read_text(encoding="utf-8")}
+    assert with_code == {"user_guide", "contributing"}
+
+
+@pytest.mark.parametrize("door", ["structure", "optimizer", "penalty", "solver"])
+def test_each_recipe_for_an_addition_is_short(door):
+    page = (DOCS / "contributing.rst").read_text(encoding="utf-8")
+    _, title, recipe = page.partition(f"\nAdd a{'n' if door[0] in 'aeiou' else ''} {door}\n")
+    assert title
+    code = re.findall(r">>> (?:class|def) .*\n(?:\s*\.\.\. .*\n)+", recipe)
+    assert 0 < len(code[0].splitlines()) < 40
+
+
+# ---- the tables ---------------------------------------------------------------------------------------------------------
+
+
+def table_below(page, title):
+    """The rows of the list-table in the section of a title: the names in the first cell, and the text of the second."""
+    lines = page.splitlines()
+    (begin,) = [n for n, line in enumerate(lines) if title in line and set(lines[n + 1]) == {"-"}]
+    ends = [n for n, line in enumerate(lines) if n > begin + 1 and re.fullmatch(r"[-=~]{3,}", line)]
+    section = "\n".join(lines[begin + 2 : ends[0] - 1 if ends else len(lines)])
+    rows = re.findall(r"^   \* - (.*)\n     - ((?:.*\n?(?!   \* ))*)", section, flags=re.MULTILINE)
+    return [(re.findall(r"``(\w+)``", names), text.strip()) for names, text in rows]
+
+
 @pytest.mark.parametrize("search", [GridSearchCV, LogisticRegressionCV])
-def test_the_table_for_moving_has_every_parameter(search):
-    page = (DOCS / "moving.rst").read_text(encoding="utf-8")
-    _, _, part = page.partition(f"From :sklearn:`{search.__module__.rpartition('._')[0].removeprefix('sklearn.')}.")
-    missing = [name for name in inspect.signature(search).parameters if f"``{name}``" not in page]
-    assert part
-    assert not missing
+def test_the_table_for_moving_has_every_parameter_in_a_row(search):
+    rows = table_below((DOCS / "moving.rst").read_text(encoding="utf-8"), f".{search.__name__}`")
+    named = [name for names, _ in rows for name in names]
+    assert [name for name in inspect.signature(search).parameters if named.count(name) != 1] == []
+    assert [names for names, text in rows if len(text) < 5] == []
+
+
+@pytest.mark.parametrize("search", [GridSearchCV, LogisticRegressionCV])
+def test_the_table_for_moving_has_no_name_that_is_unknown(search):
+    rows = table_below((DOCS / "moving.rst").read_text(encoding="utf-8"), f".{search.__name__}`")
+    known = (
+        set(inspect.signature(search).parameters) | set(dir(search)) | set(re.findall(r"(?m)^ {4}(\w+_) : ", search.__doc__))
+    )
+    assert [name for names, _ in rows for name in names if name not in known] == []
+
+
+def api():
+    """What docs/api.rst lists, by the name there; None where there is nothing of that name."""
+    found, module = {}, "sksid"
+    for line in (DOCS / "api.rst").read_text(encoding="utf-8").splitlines() if DOCS.exists() else ():
+        if line.startswith(".. currentmodule:: "):
+            module = line.removeprefix(".. currentmodule:: ")
+        elif re.fullmatch(r"   \w[\w.]*", line):
+            home, _, name = f"{module}.{line.strip()}".rpartition(".")
+            found[f"{home}.{name}"] = getattr(importlib.import_module(home), name, None)
+    return found
+
+
+def documented(value, section):
+    """The names that a section of a numpydoc docstring describes."""
+    lines = inspect.getdoc(value).splitlines()
+    titles = [n for n, line in enumerate(lines[:-1]) if line and re.fullmatch(r"-{3,}", lines[n + 1])]
+    for begin, end in pairwise([*titles, len(lines)]):
+        if lines[begin] == section:
+            heads = [line.partition(" : ")[0] for line in lines[begin + 2 : end] if line and not line.startswith(" ")]
+            return {name.strip(" *") for head in heads for name in head.split(",")}
+    return set()
 
 
 def test_every_public_name_is_in_the_api():
-    page = (DOCS / "api.rst").read_text(encoding="utf-8")
-    names = [*sksid.__all__, "callbacks.TimeBudget"]
-    assert [name for name in names if f"   {name}\n" not in page] == []
-    assert [name for name, value in vars(callbacks).items() if inspect.isclass(value)] == ["TimeBudget"]
+    assert [name for name in sksid.__all__ if f"sksid.{name}" not in api()] == []
+
+
+@pytest.mark.parametrize("name", api())
+def test_every_parameter_is_in_its_own_section_of_the_docstring(name):
+    value = api()[name]
+    assert value is not None, "there is nothing of that name"
+    if getattr(value, "_is_protocol", False) or (inspect.isclass(value) and issubclass(value, Exception)):
+        pytest.skip("has no parameters of its own")
+    parameters = [parameter for parameter in inspect.signature(value).parameters if not parameter.startswith("_")]
+    described = documented(value, "Parameters")
+    if dataclasses.is_dataclass(value):
+        described |= documented(value, "Attributes")
+    assert [parameter for parameter in parameters if parameter not in described] == []
+    assert documented(value, "Parameters") <= set(parameters)
+
+
+# ---- the site -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_site_builds_without_a_warning(tmp_path):

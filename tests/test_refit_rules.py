@@ -46,6 +46,15 @@ def test_the_chosen_step_is_solved_to_convergence(cancer):
     np.testing.assert_allclose([search.cv_results_[f"split{k}_test_score"][0] for k in range(3)], scores, rtol=1e-3)
 
 
+def test_a_callable_that_changes_its_mind_has_the_last_word(cancer):
+    """The row that it comes back to has been solved before the other one."""
+    answers = iter([1, 2, 1])
+    search = search_for(refit=lambda results: next(answers), max_iter=4).fit(*cancer)
+    assert search.best_index_ == 1
+    assert search.best_params_ == search.cv_results_["params"][1]
+    assert search.best_estimator_.C == search.best_params_["C"]
+
+
 @pytest.mark.parametrize(("index", "error"), [("0", TypeError), (1.0, TypeError), (-1, IndexError), (10**6, IndexError)])
 def test_what_is_no_row_is_refused(index, error, cancer):
     with pytest.raises(error, match="best_index_"):
@@ -59,8 +68,9 @@ def test_a_score_that_is_not_a_number_ranks_last(cancer):
         calls.append(1)
         return np.nan if len(calls) <= 3 else model.score(X, y)
 
-    with pytest.warns(UserWarning, match="non-finite"):
+    with pytest.warns(UserWarning, match="non-finite") as caught:
         search = search_for(scoring=scorer).fit(*cancer)
+    assert len(caught) == 1
     assert search.best_index_ != 0
     assert search.cv_results_["rank_test_score"][0] == search.n_iter_
 
@@ -78,11 +88,20 @@ def test_several_scores_of_a_callable_need_a_name_to_refit_by(cancer):
         search_for(scoring=scorer, refit="others").fit(*cancer)
 
 
-def test_several_scores_without_refit_leave_no_best_score(cancer):
-    search = search_for(scoring=["accuracy", "roc_auc"], refit=False).fit(*cancer)
+def test_several_scores_without_refit_leave_what_grid_search_leaves(cancer):
+    settings = {"scoring": ["accuracy", "roc_auc"], "refit": False, "cv": 3}
+    search = search_for(**settings).fit(*cancer)
+    grid = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, **settings).fit(*cancer)
     assert search.multimetric_
-    assert not hasattr(search, "best_score_")
-    assert not hasattr(search, "predict")
+    for name in ("best_index_", "best_params_", "best_score_", "best_estimator_", "predict"):
+        assert not hasattr(search, name), name
+        assert not hasattr(grid, name), name
+
+
+def test_a_callable_refit_sees_scores_that_are_not_numbers_with_one_warning(cancer):
+    with pytest.warns(UserWarning, match="non-finite") as caught:
+        search_for(scoring=lambda model, X, y: np.nan, refit=lambda results: 0, max_iter=2).fit(*cancer)
+    assert len(caught) == 1
 
 
 # ---- one standard error -------------------------------------------------------------------------------------------------
@@ -106,9 +125,9 @@ def test_the_strongest_within_one_standard_error_is_taken():
     assert one_standard_error(named, metric="auc") == 1
 
 
-def test_the_monitors_word_counts_where_there_is_a_monitor():
-    monitored = {"mean_monitor_score": np.array([-0.7, -0.5, -0.51]), "std_monitor_score": np.full(3, 0.04)}
-    assert one_standard_error(table([-0.9, -0.5, -0.1], [1.0, 0.2, 0.1], **monitored)) == 2
+def test_held_out_rows_count_where_there_are_any():
+    held_out = {"mean_held_out_score": np.array([-0.7, -0.5, -0.51]), "std_held_out_score": np.full(3, 0.04)}
+    assert one_standard_error(table([-0.9, -0.5, -0.1], [1.0, 0.2, 0.1], **held_out)) == 2
 
 
 def test_the_rule_needs_one_parameter_to_order_by():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from oracles import fit_reference, relative_error, split_losses
+from scipy.optimize import minimize_scalar
 from searches import search_for
 from sklearn.base import clone
 from sklearn.datasets import make_classification
@@ -20,8 +21,8 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
-from sksid import HypergradientSearchCV, problem
-from sksid.solvers import _together
+from sksid import HypergradientSearchCV, joint
+from sksid.solvers import Dual, _together
 
 CONVERGED = {"solver": "newton-cholesky", "tol": 1e-10, "max_iter": 200}
 
@@ -182,16 +183,16 @@ def test_shared_search_by_stochastic_iterations_ends_where_the_exact_one_does(ca
     np.testing.assert_allclose(search.predict_proba(X), model.predict_proba(X * factors), atol=1e-4)
 
 
-def test_search_by_stochastic_iterations_says_where_it_went_astray(digits):
+def test_search_by_stochastic_iterations_says_where_it_missed_the_optimum(digits):
     """With a weak best penalty, 100 epochs leave both systems far from their solutions; still the score is the models' own."""
     X, y = digits[0][:200], digits[1][:200]
-    with pytest.warns(ConvergenceWarning, match="solver='sgd' was not accurate enough"):
+    with pytest.warns(ConvergenceWarning, match="Sgd was not accurate enough"):
         search = search_for(solver="sgd", max_iter=8).fit(X, y)
     assert search.best_score_ == pytest.approx(same_point_in_a_grid(search, X, y), rel=1e-3)
     assert search.best_score_ < search_for(solver="aid").fit(X, y).best_score_ * (1 + 1e-3)
 
 
-def test_per_feature_search_by_stochastic_iterations_scores_its_models_on_the_monitor(cancer):
+def test_per_feature_search_by_stochastic_iterations_scores_its_models_on_held_out_rows(cancer):
     X, y = cancer
     groups, pairs, scored = np.arange(len(y)), list(StratifiedKFold(3).split(X, y)), set()
 
@@ -200,67 +201,14 @@ def test_per_feature_search_by_stochastic_iterations_scores_its_models_on_the_mo
         return model.score(X, y)
 
     search_for("per_feature", solver="sgd", cv=pairs, max_iter=1, scoring=recorder).fit(X, y, groups=groups)
-    monitor = np.flatnonzero([bytes(row) not in scored for row in X])
+    held_out = np.flatnonzero([bytes(row) not in scored for row in X])
     search = search_for("per_feature", solver="sgd", cv=pairs, max_iter=15).fit(X, y, groups=groups)
-    splits = [(np.setdiff1d(train, monitor), monitor) for train, _ in pairs]
+    splits = [(np.setdiff1d(train, held_out), held_out) for train, _ in pairs]
     losses = split_losses(X, y, splits, np.log(search.penalties_))
     assert -search.best_score_ == pytest.approx(losses.mean(), rel=1e-3)
 
 
-# ---- the monitor --------------------------------------------------------------------------------------------------------
-
-
-def test_monitor_rows_are_in_no_split(cancer):
-    """The rows that are never scored can be spoilt, features and labels, without a trace in the shared penalty's steps."""
-    X, y = cancer
-    pairs, groups = list(StratifiedKFold(3).split(X, y)), np.arange(len(y))
-    scored = set()
-
-    def recorder(model, X, y):
-        scored.update(map(bytes, X))
-        return model.score(X, y)
-
-    search_for("per_feature", cv=pairs, max_iter=3, scoring=recorder).fit(X, y, groups=groups)
-    monitor = np.array([bytes(row) not in scored for row in X])
-    assert monitor.mean() == pytest.approx(0.15, abs=0.01)
-    first = search_for("per_feature", cv=pairs, max_iter=6).fit(X, y, groups=groups)
-    spoilt_X, spoilt_y = X.copy(), y.copy()
-    spoilt_X[monitor], spoilt_y[monitor] = 2.0 * X[monitor], 1 - y[monitor]
-    second = search_for("per_feature", cv=pairs, max_iter=6).fit(spoilt_X, spoilt_y, groups=groups)
-    shared = np.flatnonzero(first.cv_results_["structure"] == "shared")
-    compared = np.setdiff1d(shared, [first.best_index_, second.best_index_])
-    assert len(compared) >= 2
-    for key in [f"split{k}_test_score" for k in range(3)]:
-        np.testing.assert_array_equal(first.cv_results_[key][compared], second.cv_results_[key][compared])
-    monitored = [search.cv_results_["mean_monitor_score"][compared] for search in (first, second)]
-    assert (monitored[0] > monitored[1]).all()
-
-
-def test_monitor_keeps_groups_together(cancer):
-    X, y = cancer
-    groups, scored = np.arange(len(y)) // 10, set()
-
-    def recorder(model, X, y):
-        scored.update(map(bytes, X))
-        return model.score(X, y)
-
-    search_for("per_feature", cv=GroupKFold(3), max_iter=2, scoring=recorder).fit(X, y, groups=groups)
-    monitor = np.array([bytes(row) not in scored for row in X])
-    assert 0.1 < monitor.mean() < 0.2
-    assert not set(groups[monitor]) & set(groups[~monitor])
-
-
-def test_monitor_chooses_the_step(per_feature):
-    results = per_feature.cv_results_
-    assert per_feature.best_score_ == pytest.approx(results["mean_monitor_score"][per_feature.best_index_], rel=1e-12)
-    shared = results["mean_monitor_score"][results["structure"] == "shared"]
-    assert per_feature.best_score_ >= shared.max() * (1 + 1e-3)  # scores are negative
-
-
-def test_without_a_monitor_the_validation_loss_chooses(cancer):
-    search = search_for("per_feature", early_stopping=False, max_iter=20).fit(*cancer)
-    assert "mean_monitor_score" not in search.cv_results_
-    assert search.best_score_ == search.cv_results_["mean_test_score"][search.best_index_]
+# ---- many penalties ---------------------------------------------------------------------------------------------------
 
 
 def test_per_feature_search_on_noise_is_no_worse_than_the_shared_penalty():
@@ -303,17 +251,21 @@ def test_any_number_of_jobs_gives_the_same_bits(cancer):
         np.testing.assert_array_equal(one.cv_results_[f"split{k}_test_score"], two.cv_results_[f"split{k}_test_score"])
 
 
+def take_first(results):
+    return 0
+
+
 @pytest.mark.parametrize("solver", ["dual", "aid"])
 def test_halves_of_the_splits_in_threads_give_the_same_bits_as_one_after_the_other(solver, digits, monkeypatch):
     X, y = digits[0][:200], digits[1][:200]
-    settings = {"solver": solver, "max_iter": 2, "early_stopping": True}
+    settings = {"solver": solver, "max_iter": 2, "early_stopping": True, "refit": take_first}  # which is then solved precisely
     whole = search_for("shared", **settings).fit(X, y)
-    monkeypatch.setattr(problem, "WORK_FOR_GROUPS", 0.0)
+    monkeypatch.setattr(joint, "WORK_FOR_GROUPS", 0.0)
     monkeypatch.setattr(_together, "WORK_FOR_A_THREAD", 0.0)
     one, two = (search_for("shared", n_jobs=n_jobs, **settings).fit(X, y) for n_jobs in (1, 2))
     np.testing.assert_array_equal(one.penalties_, two.penalties_)
     np.testing.assert_array_equal(one.best_estimator_.coef_, two.best_estimator_.coef_)
-    assert one.cv_results_["mean_monitor_score"][0] == pytest.approx(whole.cv_results_["mean_monitor_score"][0], rel=1e-3)
+    assert one.cv_results_["mean_held_out_score"][0] == pytest.approx(whole.cv_results_["mean_held_out_score"][0], rel=1e-3)
     for k in range(3):
         ours, theirs, unbroken = (search.cv_results_[f"split{k}_test_score"] for search in (one, two, whole))
         np.testing.assert_array_equal(ours, theirs)
@@ -339,10 +291,45 @@ def test_the_descent_is_on_the_log_loss_whatever_the_score(cancer):
     assert relative_error(by_accuracy.best_score_, by_accuracy.cv_results_["mean_test_score"].max()) <= 5e-3
 
 
-@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e3])
-def test_the_start_does_not_matter_to_one_penalty(factor, cancer):
-    """Features so small, or so large, that the start's penalty is far out on the plateau of the loss."""
+@pytest.mark.parametrize("log_start", [-14.0, 0.0, 12.0])
+def test_the_start_does_not_matter_to_one_penalty(log_start, cancer):
+    """Penalties so weak, or so strong, that the start is far out on the plateau of the loss."""
     X, y = cancer
-    found = HypergradientSearchCV(LogisticRegression(), structure="shared", random_state=0).fit(X * factor, y)
-    assert found.best_score_ == pytest.approx(-0.07814, abs=2e-5)
-    assert np.log(found.best_params_["C"] * factor**2) == pytest.approx(np.log(0.63), abs=0.1)
+    splits = list(StratifiedKFold(5).split(X, y))
+    exact = minimize_scalar(lambda level: split_losses(X, y, splits, level).mean(), bounds=(-2, 3), method="bounded")
+    start = LogisticRegression(C=np.exp(-log_start))
+    found = HypergradientSearchCV(start, structure="shared", random_state=0).fit(X, y)
+    assert found.cv_results_["param_C"][0] == pytest.approx(start.C)
+    assert -found.best_score_ == pytest.approx(exact.fun, rel=3e-4)
+    assert np.log(found.best_params_["C"]) == pytest.approx(-exact.x, abs=0.1)
+
+
+def test_the_solve_of_the_chosen_step_adds_to_its_row(cancer):
+    """The table's epochs are all that were spent, the final solve included."""
+    spent = []
+
+    class Counted(Dual):
+        def advance(self, problem, state, n_epochs=1.0):
+            before = state.n_epochs
+            state = super().advance(problem, state, n_epochs)
+            if problem.has_validation:
+                spent.append(state.n_epochs - before)
+            return state
+
+    for structure in ("shared", "per_feature"):
+        spent.clear()
+        search = search_for(structure, solver=Counted(), max_iter=6).fit(*cancer)
+        assert search.cv_results_["n_epochs"].sum() == pytest.approx(sum(spent))
+
+
+@pytest.mark.parametrize("structure", ["moments", "per_feature"])
+def test_rows_of_weight_zero_change_nothing(structure, cancer):
+    X, y = cancer
+    X = X * np.random.RandomState(0).uniform(0.3, 3.0, 30)
+    rows = np.random.RandomState(1).permutation(len(y))
+    weights, held_out, fold = np.where(rows < 450, 1.0, 0.0), np.arange(len(y)) % 7 == 0, np.arange(len(y)) % 3
+    pairs = [(np.flatnonzero((fold != k) & ~held_out), np.flatnonzero((fold == k) & ~held_out)) for k in range(3)]
+    spoilt = np.where(weights[:, None] > 0, X, 100.0 * X[rows])
+    settings = {"cv": pairs, "max_iter": 6, "solver": "aid", "early_stopping": False}
+    one, two = (search_for(structure, **settings).fit(data, y, sample_weight=weights) for data in (X, spoilt))
+    np.testing.assert_allclose(one.penalties_, two.penalties_, rtol=1e-6)

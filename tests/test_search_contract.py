@@ -85,8 +85,8 @@ def test_results_have_the_keys_and_shapes_of_grid_search(cancer):
     assert set(search.cv_results_) - set(grid.cv_results_) == {
         "structure",
         "n_epochs",
-        "mean_monitor_score",
-        "std_monitor_score",
+        "mean_held_out_score",
+        "std_held_out_score",
     }
     assert {len(column) for column in search.cv_results_.values()} == {search.n_iter_}
     table = pd.DataFrame(search.cv_results_)
@@ -277,7 +277,7 @@ def spoil(X, value):
         ({"tol": 0.0}, lambda X, y: {}, "'tol' parameter"),
         ({"validation_fraction": 1.0}, lambda X, y: {}, "'validation_fraction' parameter"),
         ({"scoring": "nonsense"}, lambda X, y: {}, "scoring"),
-        ({"structure": "per_feature", "validation_fraction": 1e-4}, lambda X, y: {}, "validation_fraction=0.0001"),
+        ({"early_stopping": True, "validation_fraction": 1e-4}, lambda X, y: {}, "validation_fraction=0.0001"),
     ],
 )
 def test_bad_input_is_refused_by_name(settings, data, message, cancer):

@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sksid import one_standard_error
-from sksid.problem import in_groups, make_problem
+from sksid.joint import in_groups
+from sksid.problem import make_problem
 from sksid.sid import solve
 from sksid.solvers import Aid, Dual, Sgd, Together
 
@@ -60,7 +61,7 @@ def test_a_warm_start_survives_pickling_and_takes_new_data(cancer):
     np.testing.assert_array_equal(one.penalties_, two.penalties_)
 
 
-def test_a_warm_start_leaves_features_unpenalised(cancer):
+def test_a_warm_start_leaves_features_unpenalized(cancer):
     X, y = cancer
     search = search_for("per_feature", warm_start=True, unpenalized=[0, 1], max_iter=4, early_stopping=False).fit(X, y)
     search.set_params(max_iter=1).fit(X, y)
@@ -103,7 +104,7 @@ def test_a_solver_begins_at_the_models_it_is_given(solver, data, request):
     halves = in_groups(again, [np.array([0, 1]), np.array([2])])
     for own, rows in ((solver, again), (Together(solver), halves)):
         state = own.init(rows, log_penalties, start=start)
-        np.testing.assert_allclose(own.losses_on(rows, state, rows), expected.losses, rtol=1e-6)
+        np.testing.assert_allclose(own.losses(rows, state, rows), expected.losses, rtol=1e-6)
         np.testing.assert_allclose(own.log_gradient(rows, state), expected.log_gradient, atol=1e-6)
 
 
@@ -118,7 +119,7 @@ def test_the_dual_solver_begins_at_zero_where_the_models_are_of_no_use(cancer):
 
 
 @pytest.mark.parametrize("solver", ["dual", "aid"])
-def test_unpenalised_features_begin_at_the_models_too(solver, cancer):
+def test_unpenalized_features_begin_at_the_models_too(solver, cancer):
     problem, log_penalties = problem_of(*cancer), np.where(np.arange(30) < 2, -np.inf, 1.0)
     start, _ = solved(problem, log_penalties)
     own = {"dual": Dual(), "aid": Aid()}[solver]

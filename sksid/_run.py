@@ -1,0 +1,289 @@
+"""One search as a value: its data and settings, its descent, its report and its refit."""
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+
+from sksid import _estimators, sid, solvers
+from sksid._data import Data, prepare
+from sksid._estimators import Target
+from sksid._refit import final_fit
+from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
+from sksid.descent import Bilevel, Descent, Step, within_range
+from sksid.joint import Joint, parts_of
+from sksid.solvers import Solver
+from sksid.stages import Path, continuation
+
+REPORTED_TOL = 1e-4  # relative accuracy of the reported score
+MAX_EPOCHS = 400  # of the solve that it comes from
+START_MARGIN = 4.0  # nearer to the ends of the range of log penalties a search does not start
+
+OnModel = Callable[[Step, Callable[[], dict]], bool | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Last:
+    """Results of the last fit from which this one starts (``warm_start``); by default nothing.
+
+    Attributes
+    ----------
+    penalties : ndarray of shape (n_own,), or None
+    models : pair of (W, b) and (V, v), or None
+        Of every split, as ``Run.models`` gives them.
+    """
+
+    penalties: NDArray | None = None
+    models: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One search.
+
+    Attributes
+    ----------
+    estimator : estimator
+        The final step, unfitted.
+    data : Data
+        Rows, splits, held-out rows, structure and target.
+    table : Table
+        Makes ``cv_results_`` and chooses the best step.
+    score : SplitScorer, or None
+        None where the losses are the scores.
+    solver : Solver, or None
+        None for the one that ``solver="auto"`` stands for.
+    descent : Descent
+    last : Last
+    n_jobs : int or None
+        Splits with features of their own, or halves of the others, that are advanced at the same time.
+    """
+
+    estimator: Any
+    data: Data
+    table: Table
+    score: SplitScorer | None
+    solver: Solver | None
+    descent: Descent
+    last: Last
+    n_jobs: int | None
+
+    # ---- the search -----------------------------------------------------------------------------------------------------
+
+    def problem(self) -> Bilevel:
+        """The problem to descend on, with its solver."""
+        problem, held_out = self.data.problems()
+        solver = solvers.choose(problem) if self.solver is None else self.solver
+        return Bilevel(problem, self._together(problem, solver), held_out, self.score)
+
+    def _together(self, problem, solver):
+        return solvers.Together(solver, self.n_jobs) if isinstance(problem, Joint) else solver
+
+    @property
+    def max_steps(self) -> int:
+        """An upper bound on the number of outer steps: those of each stage, and the solve that confirms it."""
+        return len(self.data.stages(warm=self._warm_penalties is not None)) * (self.descent.max_iter + 1)
+
+    def search(self, on_step: OnModel) -> Path:
+        """Descend, stage by stage.
+
+        Parameters
+        ----------
+        on_step : callable
+            ``on_step(step, model)``, after every outer step; true ends the search. ``model()`` is the dict of fitted
+            attributes that a fit would leave if it had ended there; it is computed when called.
+        """
+        bilevel, top = self.problem(), self._warm_penalties
+        log_penalties = self._start(bilevel) if top is None else within_range(top, bilevel.log_range)
+        structure = self.data.structure
+        all_splits = log_penalties + structure.change(np.zeros(structure.n_params))  # (n_splits, n_features) where they differ
+        solvers.check_supported(bilevel.solver, bilevel.problem, all_splits)
+        models = self._warm_models(bilevel.problem)
+        state = bilevel.solver.init(bilevel.problem, log_penalties, seed=self.data.seed, start=models)
+        stages = self.data.stages(warm=top is not None)
+        return continuation(bilevel, state, stages, self.descent, partial(self._on_step, on_step, bilevel), top)
+
+    def _on_step(self, on_step, bilevel, step, state):
+        return on_step(step, partial(self._model, Path(bilevel, state, [step], 0)))
+
+    def _model(self, path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a model that is not the last one
+            return self.report(path) | self.refit(path)
+
+    def best_of(self, steps: list[Step]) -> Path:
+        """The path of an interrupted search, from its steps; with a new state, as the old one may be inconsistent."""
+        bilevel, best = self.problem(), min(range(len(steps)), key=lambda i: steps[i].criterion)
+        state = bilevel.solver.init(bilevel.problem, steps[best].log_penalties, seed=self.data.seed)
+        return Path(bilevel, state, steps, best)
+
+    # ---- the chosen step ------------------------------------------------------------------------------------------------
+
+    def polish(self, path: Path) -> Path:
+        """Solve the chosen step to convergence; if another step is then better, that one too, and so on.
+
+        A solver that is not ``precise`` is replaced by the one that ``solver="auto"`` stands for.
+        """
+        precise, path = path.bilevel.solver.precise, self._with_precise_solver(path)
+        polished: list[int] = []
+        while (best := self.table.best(path, polished)) not in polished:
+            path = self._polish_step(path, best)
+            polished.append(best)
+        path = replace(path, best=best)  # which may have been solved before the last one
+        warn_at_edge(path.chosen, path.bilevel.log_range, self.data.target)
+        if not precise:
+            warn_if_not_optimal(path.chosen, self.solver)
+        return path
+
+    def _with_precise_solver(self, path):
+        problem, solver = path.bilevel.problem, path.bilevel.solver
+        if solver.precise:
+            return path
+        solver = self._together(problem, solvers.choose(problem))
+        state = solver.init(problem, path.state.log_penalties, seed=self.data.seed)
+        return replace(path, bilevel=replace(path.bilevel, solver=solver), state=state)
+
+    def _polish_step(self, path, best):
+        bilevel, state, step = path.bilevel, path.state, path.steps[best]
+        since = time.perf_counter() - step.seconds, state.n_epochs - step.n_epochs  # they add up
+        precise = replace(bilevel, problem=bilevel.problem.reported(step.log_penalties))
+        same = np.array_equal(state.log_penalties, step.log_penalties)
+        if not same or precise.problem is not bilevel.problem:
+            state = precise.solver.rescale(precise.problem, state, step.log_penalties)
+        settings = replace(self.descent, max_epochs=MAX_EPOCHS)
+        warm = same and state.n_epochs > 0
+        state, result = settings.solve(precise, state, step.structure, 0.1, value_rtol=REPORTED_TOL, warm=warm)
+        sid.warn_unless_converged(result, "The score of the chosen step")
+        losses = precise.solver.losses(precise.problem, state, precise.problem)
+        gradient = step.structure.pull_back(result.log_gradient)
+        steps = list(path.steps)
+        steps[best] = precise.record(step.structure, step.theta, step.log_penalties, state, losses, gradient, since)
+        return Path(precise, state, steps, best)
+
+    # ---- what it leaves behind ------------------------------------------------------------------------------------------
+
+    def report(self, path: Path) -> dict:
+        """The fitted attributes that describe the search, by name."""
+        return self.table.attributes(path)
+
+    def refit(self, path: Path) -> dict:
+        """The fitted attributes that the final fit at the chosen penalties makes, by name."""
+        begin = time.perf_counter()
+        data, target, step = self.data, self.data.target, path.chosen
+        solver = path.bilevel.solver
+        solver = solver.solver if isinstance(solver, solvers.Together) else solver  # that of its parts
+        coef, intercept, n_epochs = final_fit(data, solver, path, self.table.final_log_penalties(step))
+        dtype = data.view.X.dtype
+        parameters = target.parameters(step.final_log_penalties[: data.n_own], data.samples.n_train)
+        model = _estimators.build(
+            self.estimator,
+            {target.parameter: parameters[target.full_name]},
+            coef.astype(dtype),
+            intercept.astype(dtype),
+            data.samples.classes,
+            max(1, round(n_epochs)),
+            data.samples.n_samples,
+            data.view.seen_names,
+        )
+        found = {"best_estimator_": data.view.with_model(model)}
+        if hasattr(found["best_estimator_"], "feature_names_in_"):
+            found["feature_names_in_"] = found["best_estimator_"].feature_names_in_
+        return found | {"refit_time_": time.perf_counter() - begin}
+
+    def models(self, path: Path) -> Any:
+        """The final lower-level and adjoint solutions of every split, for ``Last``."""
+        ends = path.bilevel.problem, path.state
+        return path.bilevel.solver.coefficients(*ends), path.bilevel.solver.adjoint(*ends)
+
+    # ---- where it starts ------------------------------------------------------------------------------------------------
+
+    def _start(self, bilevel):
+        """The estimator's own penalty; if that is near an end of the range (data in unusual units), the scale of the data."""
+        (low, high), level = bilevel.log_range, self.data.target.log_penalty(self.data.samples.n_train)
+        inside = low + START_MARGIN <= level <= high - START_MARGIN
+        return self.data.start(level if inside else bilevel.problem.log_scale)
+
+    @property
+    def _warm_penalties(self):
+        """The last log penalties, (n_features,); None if there were none, or of other features.
+
+        Features that had no penalty, or are those of a split only, start in the middle of the others.
+        """
+        penalties, data = self.last.penalties, self.data
+        if penalties is None or penalties.shape != (data.n_own,):
+            return None
+        bounded = np.isfinite(penalties) & (penalties > 0)
+        if not bounded.any():
+            return None
+        logs = np.log(penalties[bounded]) - np.log(data.target.refit_scale(data.samples.n_samples, data.samples.n_train))
+        start = data.start(logs.mean())
+        start[: data.n_own][bounded] = logs
+        return np.where(data.unpenalized, -np.inf, start)
+
+    def _warm_models(self, problem):
+        """The splits' last models; None if there were none, or of other shapes."""
+        shapes = [(problem.n_outputs, part.n_features) for part in parts_of(problem) for _ in range(part.n_splits)]
+        if self.last.models is None or [W.shape for W in self.last.models[0][0]] != shapes:
+            return None
+        return self.last.models
+
+
+def make_run(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    target: Target,
+    routed: Bunch,
+    scorers: Any,
+    last: Last,
+    *,
+    solver: str | Solver = "auto",
+    scoring: Any = None,
+    refit: Any = True,
+    max_iter: int = 100,
+    tol: float = 1e-4,
+    n_iter_no_change: int = 10,
+    n_jobs: int | None = None,
+    **settings: Any,
+) -> Run:
+    """Check everything and prepare a search.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unfitted: what ``target`` was read from.
+    X, y : array-like
+        As they were given to ``fit``.
+    target : Target
+    routed : Bunch
+        The metadata for estimator, splitter and scorer.
+    scorers : callable
+        What ``scoring`` stands for.
+    last : Last
+    solver, scoring, refit, max_iter, tol, n_iter_no_change, n_jobs
+        As HypergradientSearchCV has them.
+    **settings
+        Likewise; for ``prepare``.
+    """
+    resolved = None if isinstance(solver, str) and solver == "auto" else solvers.resolve(solver)
+    data = prepare(estimator, X, y, target, routed, n_jobs=n_jobs, **settings)
+    final = _estimators.final_step(estimator)[1]
+    score = None
+    if scoring not in LOG_LOSS:
+        score = SplitScorer(final, scorers, X, y, data, routed.scorer.score, n_jobs)
+    return Run(
+        estimator=final,
+        data=data,
+        table=Table(data, scoring, refit, tol, scorers),
+        score=score,
+        solver=resolved,
+        descent=Descent(max_iter=max_iter, tol=tol, n_iter_no_change=n_iter_no_change),
+        last=last,
+        n_jobs=n_jobs,
+    )
