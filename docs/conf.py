@@ -22,7 +22,9 @@ extensions = [
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "floors",
     "results",
+    "sketches",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build"]

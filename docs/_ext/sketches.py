@@ -1,0 +1,143 @@
+"""``.. sketch:: dual_step``: a sketch for docs/method.rst, drawn while the page is read; the directive's text is its caption.
+
+A sketch is a function of this module that draws on a matplotlib figure. Backgrounds are transparent and colors of middle
+lightness, so that one file serves the light and the dark theme.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from docutils import nodes
+from docutils.parsers.rst import Directive, directives
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+INK, TRAIN, VALIDATION, THIRD, FAINT = "#808996", "#4a90d9", "#e0883a", "#45a878", "#80899640"
+STYLE = {
+    "svg.hashsalt": "sksid",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+class Sketch(Directive):
+    """The image with its caption below."""
+
+    required_arguments = 1
+    has_content = True
+    option_spec = {"alt": directives.unchanged_required}
+
+    def run(self):
+        """Draw, and place the image."""
+        name, env = self.arguments[0], self.state.document.settings.env
+        self.state.document.settings.record_dependencies.add(__file__)
+        path = Path(env.srcdir) / "_figures" / f"{name}.svg"
+        path.parent.mkdir(exist_ok=True)
+        with rc_context(STYLE):
+            figure = Figure(layout="constrained")
+            SKETCHES[name](figure)
+            figure.savefig(path, transparent=True, metadata={"Date": None})
+        image = nodes.image(uri=f"/_figures/{name}.svg", alt=self.options["alt"], classes=["dark-light"])
+        caption = nodes.caption()
+        messages = []
+        for text in [" ".join(self.content)]:
+            inline, messages = self.state.inline_text(text, self.lineno)
+            caption += inline
+        return [nodes.figure("", image, caption, align="center"), *messages]
+
+
+# ---- the sketches -------------------------------------------------------------------------------------------------------
+
+
+def pass_over_rows(figure):
+    """Roles of the rows in five splits, blocks in the order of their visits, one row's way to the table and back."""
+    figure.set_size_inches(6.4, 2.9)
+    axes = _canvas(figure, (-1.6, 14.4), (-1.1, 8.5))
+    roles = (np.arange(8) * 3 + 1) % 5
+    for row, split in np.ndindex(8, 5):
+        color = VALIDATION if roles[row] == split else TRAIN
+        axes.add_patch(Rectangle((split, 7 - row), 0.9, 0.85, color=color, alpha=0.95 if row == 2 else 0.45, lw=0))
+    for split in range(5):
+        axes.text(split + 0.45, 8.15, f"{split + 1}", ha="center")
+    axes.text(-0.25, 8.15, "split", ha="right")
+    for block, turn in enumerate(("2nd", "4th", "1st", "3rd")):
+        axes.plot([-0.2, -0.2], [6.05 - 2 * block, 7.8 - 2 * block], color=INK, lw=1)
+        axes.text(-0.4, 6.9 - 2 * block, turn, ha="right", va="center")
+    axes.text(0.0, -0.75, "training row", color=TRAIN)
+    axes.text(3.0, -0.75, "validation row", color=VALIDATION)
+    stations = "gather: outputs of all splits, and q", "solve: this row, in every split", "scatter: W and V of all splits"
+    for y, text in zip((6.6, 4.1, 1.6), stations, strict=True):
+        axes.text(10.6, y, text, ha="center", va="center")
+    _arrow(axes, (5.1, 5.4), (7.0, 6.4))
+    _arrow(axes, (10.6, 6.1), (10.6, 4.6))
+    _arrow(axes, (10.6, 3.6), (10.6, 2.1))
+
+
+def table_row(figure):
+    """The sixteen numbers that one feature has with two classes, five splits and float32."""
+    figure.set_size_inches(6.4, 1.25)
+    axes = _canvas(figure, (-0.3, 16.3), (-0.9, 1.75))
+    labels = [f"$W_{k}$" for k in range(1, 6)] + [f"$V_{k}$" for k in range(1, 6)] + ["$1/\\lambda$"] + [""] * 5
+    colors = [TRAIN] * 5 + [THIRD] * 5 + [VALIDATION] + [FAINT] * 5
+    for place, (label, color) in enumerate(zip(labels, colors, strict=True)):
+        axes.add_patch(Rectangle((place + 0.04, 0), 0.92, 1, color=color, alpha=None if color == FAINT else 0.3, lw=0))
+        axes.text(place + 0.5, 0.47, label, ha="center", va="center")
+    for start, stop, text in ((0, 5, "coefficients"), (5, 10, "adjoint"), (11, 16, "padding")):
+        axes.text((start + stop) / 2, 1.2, text, ha="center")
+    axes.annotate("", (0, -0.25), (16, -0.25), arrowprops={"arrowstyle": "<->", "color": INK, "lw": 0.8})
+    axes.text(8, -0.8, "16 numbers of 4 bytes: one cache line", ha="center")
+
+
+def dual_step(figure):
+    """The monotone function whose root is z, and Newton's way to it."""
+    figure.set_size_inches(4.6, 2.9)
+    axes = figure.add_subplot(
+        xlim=(-3.5, 7.5), ylim=(-17, 9), xlabel="$z$", xticks=range(-2, 8, 2), yticks=(-15, -10, -5, 0, 5)
+    )
+    q, y, c = 12.0, 0.0, 12.0
+    grid = np.linspace(-3.5, 7.5, 300)
+    axes.plot(grid, _stationarity(grid, q, y, c)[0], color=TRAIN, lw=1.8)
+    axes.axhline(0.0, color=INK, lw=0.8)
+    point = 6.0
+    for step in range(20):
+        value, slope = _stationarity(point, q, y, c)
+        following = point - value / slope
+        if step < 3:
+            axes.plot([point, following], [value, 0.0], color=VALIDATION, lw=1.1)
+            axes.plot([point, point], [0.0, value], color=INK, lw=0.8, ls=":")
+            axes.annotate(f"$z_{step}$", (point, 0.0), (-4, -12 if value > 0 else 5), textcoords="offset points")
+        point = following
+    axes.plot(point, 0.0, "o", ms=6, color=THIRD)
+    axes.annotate("$z$, and $\\beta^+ = \\sigma(z) - y$", (point, 0.0), (8, -14), textcoords="offset points", color=THIRD)
+    axes.text(-3.3, -4.0, "$z + q\\,(\\sigma(z) - y) - c$", color=TRAIN)
+
+
+def _stationarity(z, q, y, c):
+    sigma = 1.0 / (1.0 + np.exp(-z))
+    return z + q * (sigma - y) - c, 1.0 + q * sigma * (1.0 - sigma)
+
+
+SKETCHES = {sketch.__name__: sketch for sketch in (pass_over_rows, table_row, dual_step)}
+
+
+def _canvas(figure, x, y):
+    axes = figure.add_subplot(xlim=x, ylim=y)
+    axes.axis("off")
+    return axes
+
+
+def _arrow(axes, start, end):
+    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=9, color=INK, lw=1))
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.add_directive("sketch", Sketch)
+    return {"parallel_read_safe": True}
