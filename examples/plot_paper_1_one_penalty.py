@@ -9,7 +9,7 @@ How exact is the hypergradient of one λ after so many epochs? Batch, constant a
 # %%
 # Choices of ours: handwritten digits in the place of MNIST (``benchmarks/paper_1.py`` is the full size), 1,797 rows, half of
 # them to train and half to validate; pixels from 0 to 1, ten classes, no intercept; four λ of the mean loss, which are λ·n in
-# the sum that sksid minimises. An epoch is 100 steps of 9 rows, or one of Batch; half of a budget goes to either system, and
+# the sum that sksid minimizes. An epoch is 100 steps of 9 rows, or one of Batch; half of a budget goes to either system, and
 # each point is a fresh run from zero. Minibatches are drawn independently, as the theorems have them: their rate is O(1/t).
 # The line "shuffled" goes through a new order of the rows in each epoch, which is faster, and the default.
 
@@ -86,5 +86,6 @@ fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", 
 plt.show()
 
 # %%
-# Where λ is small the map is hardly a contraction, and Batch, one step an epoch, barely moves; where λ is large Batch is linear
-# and overtakes all that is stochastic. Constant steps come to a floor that more epochs do not lower. Decreasing steps go on.
+# Where λ is small the map is hardly a contraction, and Batch, one step an epoch, barely moves; where λ is large Batch converges
+# fast and overtakes the stochastic methods. Constant steps come to a floor that more epochs do not lower; where λ is small they
+# are ahead until they reach it. Decreasing steps then pass them and go on.

@@ -85,5 +85,5 @@ fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", nco
 plt.show()
 
 # %%
-# The penalties spread over a factor of 55, and so the map is ill-conditioned: Batch is far behind, constant steps are at their
-# floor after a few epochs, decreasing steps pass them and go on.
+# The largest penalty is 55 times the smallest, and so the map is ill-conditioned: Batch is far behind. Constant steps lead
+# for a few epochs and are then at their floor; decreasing steps pass them and go on.

@@ -31,7 +31,7 @@ X = normalize([rng.multinomial(40, frequencies[topic]).astype(float) for topic i
 X_test, y_test = X[2 * n :], y[2 * n :]
 
 # %%
-# As in the paper's figure there is no intercept, the regulariser is ½·mean(e^{λ_j} W_jc²) against a mean loss, which is
+# As in the paper's figure there is no intercept, the regularizer is ½·mean(e^{λ_j} W_jc²) against a mean loss, which is
 # ``log_penalties`` = λ + log(n/pK) here, λ_0 = 0, and the step on λ is 100. A solver goes on from where it stood at the λ
 # before. ``dual`` solves both systems at once: its 10 passes are the same 20 epochs.
 
@@ -59,7 +59,7 @@ def descend(solver, passes, seed):
         seconds += time.perf_counter() - begin
         W = solver.coefficients(problem, state)[0][0].T
         hits = [np.mean((A @ W).argmax(axis=1) == b) for A, b in ((X[halves[1]], y[halves[1]]), (X_test, y_test))]
-        rows.append((seconds, solver.losses_on(problem, state, problem)[0], *hits))
+        rows.append((seconds, solver.losses(problem, state, problem)[0], *hits))
     return np.array(rows).T
 
 
@@ -86,5 +86,5 @@ plt.show()
 # %%
 # The validation loss falls, and the validation accuracy rises with it; of that the test accuracy sees little. A thousand
 # penalties tuned on 500 rows come to know those rows. That is no fault of the hypergradient, the better of which fit the
-# validation rows the better; it is why ``HypergradientSearchCV(structure="per_feature")`` keeps a monitor of other rows, and
-# stops by it.
+# validation rows the better; it is why ``HypergradientSearchCV(structure="per_feature")`` holds out other rows, and stops
+# by it.

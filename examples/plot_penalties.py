@@ -6,7 +6,7 @@ A search of one penalty for each feature, drawn: the criterion over its steps, a
 """
 
 # %%
-# Half of the features of these data are noise, which a penalty of its own can silence.
+# Half of the features of these data are noise. A large penalty of its own keeps such a feature out of the model.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import make_classification
@@ -18,9 +18,9 @@ X, y = make_classification(2000, 40, n_informative=10, n_redundant=10, shuffle=F
 search = HypergradientSearchCV(LogisticRegression(), structure="per_feature", random_state=0).fit(X, y)
 
 # %%
-# The search climbs a ladder: one penalty for all, three hyperparameters, one for each feature. The mean validation loss keeps
-# falling on the last rung, where there are penalties enough to fit the validation rows. So it is the monitor that chooses, the
-# loss on rows that were kept out of every split.
+# The search has three stages: one penalty for all features, the three hyperparameters of "moments", one penalty for each
+# feature. In the last stage the mean validation loss keeps falling, because so many penalties can overfit the validation
+# rows. So the step is chosen by the loss on held-out rows, which are in no split.
 
 HypergradientSearchDisplay.from_estimator(search)
 plt.show()

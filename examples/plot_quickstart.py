@@ -3,7 +3,7 @@ From GridSearchCV to HypergradientSearchCV
 ==========================================
 
 The same model, the same folds, the same score: ten values of ``C`` by grid search, and the optimum by hypergradient
-descent. Then one penalty for each feature, stopped by rows that took no part in the search.
+descent. Then one penalty for each feature, stopped by held-out rows.
 """
 
 # %%
@@ -25,7 +25,7 @@ X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=1 / 3, 
 
 
 def report(name, search):
-    """Fit, and print what it took and what it gave. On small matrices threads of BLAS only wait for each other: one each."""
+    """Fit, and print what it took and what it gave. BLAS has one thread: on small matrices more only wait for each other."""
     start = time.perf_counter()
     with threadpool_limits(limits=1, user_api="blas"):
         search.fit(X_train, y_train)
@@ -37,8 +37,8 @@ def report(name, search):
 
 
 # %%
-# The grid fits 50 models, and the refit one more. The search fits the five models of the folds once, and moves their
-# penalty while it does. The ``cv`` loss of a per-feature search is that of its monitor, rows that were in no fold.
+# The grid fits 50 models, and the refit one more. The search fits the five models of the folds once and moves their penalty
+# while it does. The ``cv`` loss of a per-feature search is measured on its held-out rows, which are in no fold.
 
 model = LogisticRegression(max_iter=1000)
 report("GridSearchCV, 10 values", GridSearchCV(model, {"C": np.logspace(-4, 4, 10)}, scoring="neg_log_loss"))

@@ -14,6 +14,7 @@ import platform
 import subprocess
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -165,7 +166,7 @@ def loader():
 
 
 def load(name, rows=None, raw=False):
-    """``X, y, X_test, y_test``, ready to fit: counts as sublinear tf-idf, dense features standardised; neither if ``raw``.
+    """``X, y, X_test, y_test``, ready to fit: counts as sublinear tf-idf, dense features standardized; neither if ``raw``.
 
     ``rows`` keeps a random part of the training rows.
     """
@@ -214,12 +215,13 @@ def converge(problem, log_penalty, *, solver=None, state=None, tol=1e-9, max_epo
 
     On separable rows with large features a residual of 1e-6 still leaves 1% in a validation loss.
     """
-    solver = solver or Dual(with_adjoint=False)
+    solver = solver or Dual()
+    lower = replace(problem, roles=replace(problem.roles, val_scale=np.zeros(problem.n_splits)))  # and so without an adjoint
     log_penalties = np.full(problem.n_features, log_penalty, dtype=np.float64)
-    state = solver.init(problem, log_penalties) if state is None else solver.rescale(problem, state, log_penalties)
+    state = solver.init(lower, log_penalties) if state is None else solver.rescale(lower, state, log_penalties)
     end = state.n_epochs + max_epochs
     while True:
-        state = solver.advance(problem, state)
-        residual = solver.residual(problem, state)
+        state = solver.advance(lower, state)
+        residual = solver.progress(lower, state).residual
         if residual <= tol or state.n_epochs >= end:
-            return solver.losses_on(problem, state, problem), residual, state
+            return solver.losses(lower, state, problem), residual, state

@@ -25,9 +25,9 @@ import _common as common
 import numpy as np
 
 from sksid import bounds
+from sksid.objective import Objective
 from sksid.problem import make_problem
 from sksid.solvers import BATCH, Aid, Dual, Sgd, Steps
-from sksid.solvers._aid import _Level
 
 BUDGETS = (4, 20, 100)
 JOINT = (1, 2, 5, 10, 15)  # dual's passes
@@ -74,7 +74,7 @@ class Setting(NamedTuple):
     penalties: object
 
     def log_penalties(self, problem):
-        """Of the sum that the solvers minimise, one for each feature."""
+        """Of the sum that the solvers minimize, one for each feature."""
         return np.broadcast_to(np.log(self.penalties) + np.log(problem.train_totals[0]), problem.n_features).copy()
 
     def error(self, gradient, reference):
@@ -130,7 +130,7 @@ def by_dual(problem, setting, seed):
         spent += seconds
         if n in JOINT:
             looks.append((2 * state.n_epochs, spent, solver.log_gradient(problem, state)))
-        if n > max(JOINT) and solver.residual(problem, state) < EXACT:
+        if n > max(JOINT) and solver.progress(problem, state).residual < EXACT:
             return looks, solver.log_gradient(problem, state)
     raise RuntimeError("dual has not converged")
 
@@ -139,7 +139,7 @@ def by_aid(problem, setting, reference):
     """One run, looked at after each tolerance."""
     solver = Aid(max_direct=0, first_tol=FIRST_TOL, tightening=0.1, tol=TOL)
     state, spent, points = solver.init(problem, setting.log_penalties(problem)), 0.0, []
-    with common.counted(_Level, "pull") as pairs:
+    with common.counted(Objective, "pull") as pairs:
         while not points or state.residuals.max() > TOL:
             seconds, state = common.timed(solver.advance, problem, state)
             spent += seconds

@@ -81,7 +81,7 @@ def examine(name, args):
 def main():
     """All sets; ends with status 1 where anything was not finite."""
     parser = common.parser(__doc__)
-    parser.add_argument("--raw", action="store_true", help="do not standardise dense features")
+    parser.add_argument("--raw", action="store_true", help="do not standardize dense features")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--sets", nargs="*", help="these sets only")

@@ -2,7 +2,7 @@
 
 The peer is ``X @ W`` plus ``X.T @ R`` in scipy, float32, with one column for each output of each split: what any method
 must do at least to see the data once in both directions. The ratio should be at most 1.5. With it, from what share of
-non-zeros the dense layout is faster than CSR (``sksid.problem.DENSE_FROM``).
+non-zeros the dense layout is faster than CSR (``sksid.rows.DENSE_FROM``).
 
     python examples/benchmarks/kernel.py
 """
@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from sklearn.model_selection import StratifiedKFold
 
 from sksid import problem as problems
+from sksid import rows as laid_out
 from sksid.solvers import Dual
 
 N_SPLITS = 5
@@ -25,7 +26,7 @@ def make_problem(X, y):
     """The rows for 5 stratified splits, in float32."""
     classes, labels = np.unique(y, return_inverse=True)
     splits = list(StratifiedKFold(N_SPLITS).split(X, y))
-    return problems.make_problem(X, labels, splits, n_classes=classes.size, dtype=np.float32)
+    return problems.make_problem(X.astype(np.float32), labels, splits, n_classes=classes.size, dtype=np.float32)
 
 
 def epochs_of(problem, C):
@@ -37,7 +38,7 @@ def epochs_of(problem, C):
 
 def products_of(problem):
     """A callable for the plain products with the same rows, precision and number of columns."""
-    X, columns = problem.matrix, problem.n_splits * problem.n_outputs
+    X, columns = problem.rows.matrix, problem.n_splits * problem.n_outputs
     rng = np.random.RandomState(0)
     W = rng.standard_normal((problem.n_features, columns)).astype(np.float32)
     R = rng.standard_normal((problem.n_rows, columns)).astype(np.float32)
@@ -51,7 +52,7 @@ def against_scipy(name, X, y, C, repeats):
     return {
         "data": name,
         "rows": problem.n_rows,
-        "non-zeros": problem.values.size,
+        "non-zeros": problem.rows.n_entries,
         "outputs": problem.n_outputs,
         "epoch s": seconds["epoch"],
         "scipy s": seconds["scipy"],
@@ -66,7 +67,7 @@ def layouts(X, y, repeats):
     draw = rng.random_sample(X.shape)
     for density in DENSITIES:
         thinned = np.where(draw < density, X, np.float32(0))
-        with mock.patch.object(problems, "DENSE_FROM", 0.0):
+        with mock.patch.object(laid_out, "DENSE_FROM", 0.0):
             dense = make_problem(thinned, y)
         csr = make_problem(sp.csr_array(thinned), y)
         seconds, _ = common.interleave({"dense": epochs_of(dense, 1e-3), "CSR": epochs_of(csr, 1e-3)}, repeats)
@@ -92,7 +93,7 @@ def main():
     X, y, _, _ = common.load("mnist", rows or 6000, raw=True)
     tables = [list(layouts(X, labels, repeats)) for labels in (y % 2, y)]
     for found in tables:
-        print(f"\nOne joint epoch on MNIST thinned out, {X.shape[0]} rows; sksid.problem.DENSE_FROM = {problems.DENSE_FROM}\n")
+        print(f"\nOne joint epoch on MNIST thinned out, {X.shape[0]} rows; sksid.rows.DENSE_FROM = {laid_out.DENSE_FROM}\n")
         common.table(found)
         faster = [row["non-zeros"] for row in found if row["dense / CSR"] < 1]
         print(f"dense is faster from {min(faster)} on" if faster else "dense is never faster")

@@ -28,7 +28,7 @@ from sklearn.model_selection import StratifiedKFold
 from sksid import HypergradientSearchCV, solvers
 from sksid.problem import make_problem
 
-FEW_UNKNOWNS = 1000  # up to here the reference is a Newton step with a factorised Hessian
+FEW_UNKNOWNS = 1000  # up to here the reference is a Newton step with a factorized Hessian
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def main():
     """A row for each set."""
     parser = common.parser(__doc__)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for the reference of one set")
-    parser.add_argument("--steps", type=int, default=30, help="steps of the search per feature on each rung")
+    parser.add_argument("--steps", type=int, default=30, help="steps of the search per feature in each stage")
     parser.add_argument("--sets", nargs="*", help="these sets only")
     args = parser.parse_args()
     if args.quick:

@@ -2,7 +2,7 @@
 
 The peer is ``X @ W`` and ``X.T @ R`` in scipy, of the same training rows, precision and number of columns: one pass over the
 non-zeros in each direction. An epoch of the lower level or of the linear system should take at most 3 times as long, at any
-batch size. The other side is the minibatch step as one would write it in numpy, where the regulariser touches every weight:
+batch size. The other side is the minibatch step as one would write it in numpy, where the regularizer touches every weight:
 a few of its steps are timed and taken for an epoch's.
 
     python examples/benchmarks/sgd_epoch.py
@@ -26,7 +26,7 @@ def make_rows(X, y):
     """One split, a tenth of the rows for validation, in float32."""
     classes, labels = np.unique(y, return_inverse=True)
     split = train_test_split(np.arange(y.size), test_size=0.1, random_state=0, stratify=y)
-    return make_problem(X, labels, [split], n_classes=classes.size, dtype=np.float32)
+    return make_problem(X.astype(np.float32), labels, [split], n_classes=classes.size, dtype=np.float32)
 
 
 def budgets_of(problem, batch_size, penalty):
@@ -40,7 +40,7 @@ def budgets_of(problem, batch_size, penalty):
 
 def products_of(problem):
     """A callable for the plain products with the training rows, and as many columns as there are outputs."""
-    X, rng = problem.matrix[problem.roles[:, 0] == TRAIN], np.random.RandomState(0)
+    X, rng = problem.rows.matrix[problem.roles.role[:, 0] == TRAIN], np.random.RandomState(0)
     W = rng.standard_normal((X.shape[1], problem.n_outputs)).astype(np.float32)
     R = rng.standard_normal((X.shape[0], problem.n_outputs)).astype(np.float32)
     return lambda: (X @ W, X.T @ R)
@@ -48,10 +48,10 @@ def products_of(problem):
 
 def dense_steps_of(problem, batch_size, penalty):
     """A callable for some steps on the lower level in numpy and scipy, with dense updates."""
-    rows = np.flatnonzero(problem.roles[:, 0] == TRAIN)
+    rows = np.flatnonzero(problem.roles.role[:, 0] == TRAIN)
     size = rows.size // Steps(batch_size=batch_size).per_epoch(rows.size)
     draws = np.random.RandomState(0).permutation(rows)[: DENSE_STEPS * size].reshape(DENSE_STEPS, -1)
-    X, targets = problem.matrix, np.eye(problem.n_outputs, dtype=np.float32)[problem.labels]
+    X, targets = problem.rows.matrix, np.eye(problem.n_outputs, dtype=np.float32)[problem.roles.labels_of(0)]
     W, rate, eta = np.zeros((X.shape[1], problem.n_outputs), dtype=np.float32), np.float32(penalty / rows.size), np.float32(1)
 
     def steps():
@@ -70,7 +70,7 @@ def measure(problem, batch_size, penalty, repeats):
         "dense": dense_steps_of(problem, batch_size, penalty),
     }
     seconds, _ = common.interleave(sides, repeats)
-    n_steps = Steps(batch_size=batch_size).per_epoch(int((problem.roles == TRAIN).sum()))
+    n_steps = Steps(batch_size=batch_size).per_epoch(int((problem.roles.role == TRAIN).sum()))
     lower, linear = ((seconds[name] - seconds["least"]) / EPOCHS for name in ("lower", "linear"))
     dense = seconds["dense"] * n_steps / DENSE_STEPS
     return {
@@ -92,7 +92,7 @@ def main():
     X, y, _, _ = common.load("20newsgroups", 2000 if args.quick else None)
     problem = make_rows(X, y)
     print(
-        f"An epoch on {problem.n_rows} rows, {problem.n_features} features, {problem.values.size} non-zeros, "
+        f"An epoch on {problem.n_rows} rows, {problem.n_features} features, {problem.rows.n_entries} non-zeros, "
         f"{problem.n_outputs} outputs, float32; medians of {args.repeats} (target: at most 3 times scipy)\n"
     )
     found = [measure(problem, batch, penalty, args.repeats) for batch in BATCHES for penalty in PENALTIES]
