@@ -6,7 +6,7 @@ then it is rows held out of every split that say which step to keep.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from sksid.structures import Structure
 
 LOG_RANGE = 18.0  # log penalties are tried this far below and above what the data's units make of them, Eq. (32)
 GRADIENT_TOL = 10.0  # error of ∂F/∂θ that is allowed anyway, in units of tol × F: a last step of 0.2 changes F by tol × F
+CLOSER = 25  # epochs of a closer look at a possible end, where there are many rows
 MANY_ROWS = 5000  # from so many on an epoch is long enough for a rougher hypergradient to save time
 
 
@@ -220,7 +221,8 @@ class Descent:
             step, updated = optimizer.update(memory, theta, gradient, float(np.mean(losses)), reach)
             if self._is_done(optimizer, updated, step, gradient, losses):
                 # the state may not have moved to the new penalties yet, and show a gradient of zero: solve more accurately
-                state, result = self.solve(bilevel, state, structure, 0.1 * self.inner_tol, value_rtol=self.tol, warm=True)
+                closer = self if bilevel.problem.n_rows < MANY_ROWS else replace(self, max_epochs=min(self.max_epochs, CLOSER))
+                state, result = closer.solve(bilevel, state, structure, 0.1 * self.inner_tol, value_rtol=self.tol, warm=True)
                 losses, gradient = result.losses, structure.pull_back(result.log_gradient)
                 step, updated = optimizer.update(memory, theta, gradient, result.value, reach)
             memory = updated
