@@ -186,7 +186,7 @@ def lognormal(rng, size):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_hostile_scales_give_a_result(seed, dtype):
     rng, entries = np.random.RandomState(seed), np.random.default_rng(seed)
-    X = sp.random_array((300, 200), density=0.05, rng=entries, data_sampler=lambda size: lognormal(rng, size)).tocsr()
+    X = sp.random_array((300, 200), density=0.05, random_state=entries, data_sampler=lambda size: lognormal(rng, size)).tocsr()
     split = [(np.arange(200), np.arange(200, 300))]
     result = hypergradient(X, rng.randint(5, size=300), split, -np.log(1e6), dtype=dtype, max_epochs=400)
     assert np.isfinite(result.value)
