@@ -10,7 +10,7 @@ from sksid.solvers import Solver
 from sksid.stages import Path
 
 TOL = 2e-5  # of the fitted probabilities
-MAX_EPOCHS = 400
+MAX_EPOCHS = 400  # also of the solve that a reported score comes from
 
 
 def final_fit(data: Data, solver: Solver, path: Path, log_penalties: NDArray) -> tuple[NDArray, NDArray, float]:

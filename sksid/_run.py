@@ -14,7 +14,7 @@ from sklearn.utils import Bunch
 from sksid import _estimators, sid, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
-from sksid._refit import final_fit
+from sksid._refit import MAX_EPOCHS, final_fit
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
 from sksid.joint import Joint, parts_of
@@ -23,7 +23,6 @@ from sksid.stages import Path, continuation
 
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
-MAX_EPOCHS = 400  # of the solve that it comes from
 START_MARGIN = 4.0  # nearer to the ends of the range of log penalties a search does not start
 
 OnModel = Callable[[Step, Callable[[], dict]], bool | None]
@@ -245,13 +244,13 @@ def make_run(
     scorers: Any,
     last: Last,
     *,
-    solver: str | Solver = "auto",
-    scoring: Any = None,
-    refit: Any = True,
-    max_iter: int = 100,
-    tol: float = 1e-4,
-    n_iter_no_change: int = 10,
-    n_jobs: int | None = None,
+    solver: str | Solver,
+    scoring: Any,
+    refit: Any,
+    max_iter: int,
+    tol: float,
+    n_iter_no_change: int,
+    n_jobs: int | None,
     **settings: Any,
 ) -> Run:
     """Check everything and prepare a search.

@@ -10,10 +10,9 @@ from sksid.objective import log_gradient
 from sksid.problem import Problem
 from sksid.solvers._contract import Progress, check_finite, is_count, is_positive, require
 from sksid.solvers._dual_state import SUM, TINY, DualState, or_zero, ranges, rebuilt, rows_per_call, side_of, widened, zeros_at
-from sksid.solvers._proximal import adapt_weight, imbalance_of, least_weight, set_weights
+from sksid.solvers._proximal import SAMPLE, adapt_weight, imbalance_of, least_weight, set_weights
 
 FAR = 1e6  # the adjoint restarts where (Σs) Σ s |u|² exceeds this and the residual is as large; about 1 at a solution
-SAMPLE = 1024  # rows from which the first proximal weights are estimated
 
 
 @dataclass(frozen=True)

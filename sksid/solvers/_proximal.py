@@ -5,7 +5,7 @@ import numpy as np
 from sksid.problem import Problem
 from sksid.solvers._dual_state import SUM, TINY, DualState, or_zero
 
-SAMPLE = 1024  # rows from which the least weight is estimated
+SAMPLE = 1024  # rows from which the first weights, and the least, are estimated
 RANGE = (0.005, 0.5)  # of the weight, as a share of the curvature along the intercept
 
 
