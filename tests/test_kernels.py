@@ -175,7 +175,7 @@ def expected(K, n_splits, n_sides, dense, per_split):
 @pytest.mark.parametrize("values, real", PRECISIONS)
 @pytest.mark.parametrize("per_split", [False, True])
 @pytest.mark.parametrize("dense", [False, True])
-@pytest.mark.parametrize("K, n_splits, n_sides", [(2, 3, 2), (2, 1, 1), (2, 9, 2), (3, 3, 2), (10, 2, 1)])
+@pytest.mark.parametrize("K, n_splits, n_sides", [(2, 3, 2), (2, 1, 1), (2, 9, 2), (3, 3, 2), (10, 2, 1), (21, 2, 2)])
 def test_a_pass_is_that_of_the_equations(K, n_splits, n_sides, dense, per_split, values, real, instruction_set):
     problem = make(K, values, dense=dense, per_split=per_split, n_splits=n_splits)
     state = start(problem, real, n_sides)
@@ -183,6 +183,28 @@ def test_a_pass_is_that_of_the_equations(K, n_splits, n_sides, dense, per_split,
     _dual.advance(problem, state, order_of_blocks(4), 4)
     np.testing.assert_allclose(state.table[:, : W.shape[1]], W, rtol=0, atol=TOLERANCE[real] * np.abs(W).max())
     np.testing.assert_allclose(used_duals(problem, state.duals), duals, rtol=0, atol=TOLERANCE[real])
+
+
+@pytest.mark.parametrize("real", [F32, F64])
+@pytest.mark.parametrize("size", [1.0, 30.0, 1000.0])
+def test_visits_to_one_row_of_many_classes_end_where_its_equations_hold(size, real, instruction_set):
+    """Eqs. (8) and (11), whatever the row's curvature q is: a visit's Newton steps may end early, repeated visits do not."""
+    problem = make(21, n_splits=2, fit_intercept=False)
+    row = np.flatnonzero((problem.roles.role == _layout.TRAIN).all(axis=1) & (problem.X != 0).any(axis=1))[:1]
+    problem.rows.values *= size
+    state = start(problem, real)
+    state.table[:-1, 42:84] = np.random.RandomState(0).standard_normal((N_FEATURES, 42))
+    for _ in range(30):
+        _dual.advance(problem, state, row, 1)
+    x, weights = size * problem.X[row[0]], problem.roles.weights[row[0]] * problem.roles.train_scale
+    z, r = (x @ state.table[:-1, :84].astype(F64)).reshape(2, 2, 21)
+    label = problem.roles.labels[row[0], 0]
+    p = softmax(z, axis=1)
+    beta, u = state.duals[row[0]].reshape(2, 2, 21)
+    np.testing.assert_allclose(beta, p - np.eye(21)[label], rtol=0, atol=TOLERANCE[real])
+    assert (weights[label] > 0).all()
+    curved = p * (r - (p * r).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(u, curved, rtol=0, atol=TOLERANCE[real] * np.abs(r).max())
 
 
 def advanced(problem, dtype, n_sides=2):

@@ -2,6 +2,7 @@
  * once per (precision, instruction set) by _variants.h. */
 
 #define COLUMN(t) (columns ? (int64_t)columns[t] : (int64_t)(t))
+#define TABLE(at) (*(const NAME(vec) *)(at))
 
 /* out = sum_t x_t T[column_t], rows of one line, kept in registers; returns sum_t x_t^2 / lambda_t. */
 static inline REAL NAME(gather_narrow)(const REAL *x, const int32_t *columns, int64_t nnz, const REAL *table,
@@ -29,31 +30,32 @@ static inline REAL NAME(gather_narrow)(const REAL *x, const int32_t *columns, in
     return q;
 }
 
-/* The same for rows of more lines, two at a time, summed in the first-level cache. What is fetched ahead may belong
- * to the next row of the block: columns can be read AHEAD entries behind the last. */
+/* The same for rows of more lines, four at a time: out, in the first-level cache, is written once for four, and four streams of
+ * memory are on their way. Behind the last entry that one counts again, times zero. What is fetched ahead may belong to the next
+ * row of the block: columns can be read AHEAD entries behind the last. */
 static inline REAL NAME(gather_wide)(const REAL *x, const int32_t *columns, int64_t nnz, const REAL *table,
                                       int64_t width, int64_t inv_at, REAL *restrict out)
 {
     REAL q = 0;
-    int64_t t = 0;
     memset(out, 0, sizeof(REAL) * width);
-    for (; t + 2 <= nnz; t += 2) {
-        const REAL *row = table + COLUMN(t) * width, *next = table + COLUMN(t + 1) * width;
-        const int64_t soon = COLUMN(t + AHEAD) * width, then = COLUMN(t + 1 + AHEAD) * width;
-        const REAL xt = x[t], xn = x[t + 1];
-        for (int64_t c = 0; c < width; c += LINE) {
-            PREFETCH(table, soon + c);
-            PREFETCH(table, then + c);
-            for (int l = 0; l < LINE; l++)
-                out[c + l] += xt * row[c + l] + xn * next[c + l];
+    for (int64_t t = 0; t < nnz; t += 4) {
+        const REAL *row[4];
+        int64_t soon[4];
+        REAL by[4];
+        for (int k = 0; k < 4; k++) {
+            const int64_t entry = t + k < nnz ? t + k : nnz - 1;
+            row[k] = table + COLUMN(entry) * width;
+            soon[k] = COLUMN(entry + AHEAD) * width;
+            by[k] = t + k < nnz ? x[entry] : 0;
+            q += by[k] * by[k] * row[k][inv_at];
         }
-        q += xt * xt * row[inv_at] + xn * xn * next[inv_at];
-    }
-    if (t < nnz) {
-        const REAL *row = table + COLUMN(t) * width;
-        for (int64_t c = 0; c < width; c++)
-            out[c] += x[t] * row[c];
-        q += x[t] * x[t] * row[inv_at];
+        for (int64_t c = 0; c < width; c += LINE) {
+            for (int k = 0; k < 4; k++)
+                PREFETCH(table, soon[k] + c);
+            for (int64_t l = c; l < c + LINE; l += LANES)
+                *(NAME(vec) *)(out + l) += (by[0] * TABLE(row[0] + l) + by[1] * TABLE(row[1] + l)) +
+                                           (by[2] * TABLE(row[2] + l) + by[3] * TABLE(row[3] + l));
+        }
     }
     return q;
 }
@@ -101,11 +103,11 @@ static inline void NAME(scatter)(const REAL *x, const int32_t *columns, int64_t 
         return;
     }
     for (int64_t t = 0; t < nnz; t++) {
-        REAL *restrict row = table + COLUMN(t) * width;
+        REAL *row = table + COLUMN(t) * width;
         const REAL step = x[t] * row[inv_at];
         for (int64_t c = 0; c < width; c += LINE)
-            for (int l = 0; l < LINE; l++)
-                row[c + l] -= step * d[c + l];
+            for (int64_t l = c; l < c + LINE; l += LANES)
+                *(NAME(vec) *)(row + l) -= step * TABLE(d + l);
     }
 }
 
@@ -231,11 +233,12 @@ static void NAME(rebuild)(const dual_problem *P, dual_state *S, int64_t start, i
     const int K = P->n_outputs, n_vectors = P->n_splits * K, used = S->n_sides * n_vectors;
     for (int64_t i = start; i < stop; i++) {
         NAME(read_row)(P, S, i, &R);
-        for (int l = 0; l < n_vectors; l++) {
-            R.change[l] = R.train[l / K] * R.beta[l];
-            if (S->n_sides == 2)
-                R.change[n_vectors + l] = R.train[l / K] * R.u[l] - R.val[l / K] * R.beta[l];
-        }
+        for (int k = 0; k < P->n_splits; k++)
+            for (int l = k * K; l < (k + 1) * K; l++) {
+                R.change[l] = R.train[k] * R.beta[l];
+                if (S->n_sides == 2)
+                    R.change[n_vectors + l] = R.train[k] * R.u[l] - R.val[k] * R.beta[l];
+            }
         NAME(scatter)(R.x, R.columns, R.nnz, S->table, S->width, used, R.change);
         for (int l = 0; l < used; l++)
             S->imbalance[l] += R.change[l];
@@ -243,3 +246,4 @@ static void NAME(rebuild)(const dual_problem *P, dual_state *S, int64_t start, i
 }
 
 #undef COLUMN
+#undef TABLE

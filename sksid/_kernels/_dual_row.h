@@ -162,12 +162,12 @@ static inline void NAME(drain_sums)(const dual_problem *P, dual_state *S, NAME(r
         }
 }
 
-/* One split of one row, more than two classes. Arrays of the outputs, padded. */
+/* One split of one row, more than two classes. Arrays of the outputs, padded; p as _softmax.h has it. */
 typedef struct {
-    int n, K, label;                           /* padded outputs; outputs; the row's class in this split */
-    REAL train, val, q;                        /* weights; train * q0 */
-    REAL *a, *r, *beta, *u, *p, *next, *more;  /* outputs of W and of V, duals, probabilities, room */
-    REAL *new_beta, *new_u, *lower, *adjoint;  /* where duals, and the changes of W and V, go */
+    int n, K, label;                          /* padded outputs; outputs; the row's class in this split */
+    REAL train, val, q;                       /* weights; train * q0 */
+    REAL *a, *r, *beta, *u, *p, *next, *more; /* outputs of W and of V, duals, probabilities, room */
+    REAL *new_beta, *new_u, *lower, *adjoint; /* where duals, and the changes of W and V, go */
 } NAME(outputs);
 
 static inline NAME(outputs) NAME(read_outputs)(const dual_problem *P, const dual_state *S, NAME(row) *R, int split)
@@ -178,39 +178,39 @@ static inline NAME(outputs) NAME(read_outputs)(const dual_problem *P, const dual
     O.label = R->labels[split * P->label_step];
     O.a = R->work, O.r = O.a + n, O.beta = O.r + n, O.u = O.beta + n, O.p = O.u + n, O.next = O.p + n, O.more = O.next + n;
     O.new_beta = R->beta + first, O.new_u = R->u + first, O.lower = R->change + first, O.adjoint = R->change + side + first;
-    for (int k = 0; k < K; k++) {
-        O.a[k] = R->product[first + k];
-        O.beta[k] = R->beta[first + k];
-        O.r[k] = both ? R->product[side + first + k] : 0;
-        O.u[k] = both ? R->u[first + k] : 0;
-    }
+    memcpy(O.a, R->product + first, sizeof(REAL) * K);
+    memcpy(O.beta, R->beta + first, sizeof(REAL) * K);
     for (int k = K; k < n; k++) {
         O.a[k] = PADDING;
-        O.r[k] = O.beta[k] = O.u[k] = 0;
+        O.beta[k] = O.r[k] = O.u[k] = 0;
+    }
+    if (both && train > 0) {
+        memcpy(O.r, R->product + side + first, sizeof(REAL) * K);
+        memcpy(O.u, R->u + first, sizeof(REAL) * K);
     }
     return O;
 }
 
-/* The sums of a training row before its step; next is p - e_y on entry. */
-static inline void NAME(sum_softmax)(const NAME(outputs) *O, NAME(row) *R, int both, double *sums)
+/* The sums of a training row before its step. */
+static inline void NAME(sum_softmax)(const NAME(outputs) *O, const NAME(odds) *odds, NAME(row) *R, int both, double *sums)
 {
-    const REAL curvature = ((REAL)1.0 - NAME(dot)(O->p, O->p, O->n)) / O->K;
+    const int n = O->n;
+    const REAL own = odds->own, curvature = NAME(variance)(O->p, odds, n) / O->K;
     sums[TRAIN_WEIGHT] += O->train;
     sums[CURVATURE] += O->train * curvature / (1 + O->q * curvature);
-    for (int k = 0; k < O->n; k++)
-        O->next[k] -= O->beta[k];
-    const REAL lower = O->train * NAME(dot)(O->next, O->next, O->n);
-    NAME(apply_curvature)(O->p, O->r, O->n, O->next);
-    for (int k = 0; k < O->n; k++)
-        O->next[k] -= O->u[k];
-    const REAL adjoint = O->train * NAME(dot)(O->next, O->next, O->n);
+    O->p[O->label] = -odds->others;
+    const REAL lower = O->train * NAME(squared_distance)(O->p, O->beta, n);
+    O->p[O->label] = 0;
     R->residuals[0] += lower;
-    if (both)
-        R->residuals[1] += adjoint;
     sums[LOWER_RESIDUAL] += lower;
+    sums[LOWER_SIZE] += O->train * NAME(dot)(O->beta, O->beta, n);
+    if (!both)
+        return;
+    NAME(apply_curvature)(O->p, own, O->label, O->r, n, O->next);
+    const REAL adjoint = O->train * NAME(squared_distance)(O->next, O->u, n);
+    R->residuals[1] += adjoint;
     sums[ADJOINT_RESIDUAL] += adjoint;
-    sums[LOWER_SIZE] += O->train * NAME(dot)(O->beta, O->beta, O->n);
-    sums[ADJOINT_SIZE] += O->train * NAME(dot)(O->u, O->u, O->n);
+    sums[ADJOINT_SIZE] += O->train * NAME(dot)(O->u, O->u, n);
 }
 
 /* What a fixed W and V are measured by, in double: the loss of training rows and the gap. */
@@ -225,36 +225,35 @@ static inline void NAME(measure_softmax)(const NAME(outputs) *O, REAL loss, doub
     sums[GAP] += O->train * gap;
 }
 
-/* The step of both duals: Eqs. (8) and (11) in a training row, (12) in a validation row. p is at a on entry, at the new z
- * afterwards. */
-static inline void NAME(step_softmax)(const NAME(outputs) *O, NAME(row) *R, int both, REAL loss)
+/* New duals, in `next`, take the place of the old ones, and what they change is weight times their difference. */
+static inline void NAME(take)(const NAME(outputs) *O, const REAL *next, const REAL *before, REAL weight, REAL *duals,
+                              REAL *change)
 {
-    REAL *next = O->next, *more = O->more;
+    REAL *more = O->more;
+    EACH_VEC(c, v, O->n)
+    AT(more, c, v) = weight * (AT(next, c, v) - AT(before, c, v));
+    memcpy(change, more, sizeof(REAL) * O->K);
+    memcpy(duals, next, sizeof(REAL) * O->K);
+}
+
+/* The step of both duals: Eqs. (8) and (11) in a training row, (12) in a validation row. p is at a on entry. */
+static inline void NAME(step_softmax)(const NAME(outputs) *O, NAME(row) *R, int both, NAME(odds) odds)
+{
     if (O->train > 0)
-        NAME(solve_softmax)(O->a, O->beta, O->q, O->label, O->n, loss, O->p, more);
-    NAME(residual)(O->p, O->n, O->label, next);
-    for (int k = 0; k < O->K; k++) {
-        O->lower[k] = O->train * (next[k] - O->beta[k]);
-        O->new_beta[k] = next[k];
-    }
-    if (!both) {
-        for (int k = 0; k < O->n; k++)
-            more[k] = next[k] - O->beta[k];
-        R->residuals[1] += O->q * O->q * NAME(dot)(more, more, O->n);
+        odds = NAME(solve_softmax)(O->a, O->beta, O->q, O->label, O->n, odds, O->p, O->more);
+    O->p[O->label] = -odds.others;
+    if (!both)
+        R->residuals[1] += O->q * O->q * NAME(squared_distance)(O->p, O->beta, O->n);
+    else if (!(O->train > 0))
+        NAME(take)(O, O->p, O->beta, -O->val, O->new_beta, O->adjoint);
+    NAME(take)(O, O->p, O->beta, O->train, O->new_beta, O->lower);
+    if (!both || !(O->train > 0))
         return;
-    }
-    for (int k = 0; k < O->K; k++)
-        O->adjoint[k] = -O->val * (next[k] - O->beta[k]);
-    if (O->train > 0) {
-        for (int k = 0; k < O->n; k++)
-            next[k] = O->r[k] + O->q * O->u[k];
-        NAME(apply_curvature)(O->p, next, O->n, more);
-        NAME(solve_curvature)(O->p, O->q, more, O->n, next);
-        for (int k = 0; k < O->K; k++) {
-            O->adjoint[k] = O->train * (next[k] - O->u[k]);
-            O->new_u[k] = next[k];
-        }
-    }
+    O->p[O->label] = 0;
+    EACH_VEC(c, v, O->n)
+    AT(O->r, c, v) += O->q * AT(O->u, c, v);
+    NAME(solve_adjoint)(O->p, odds.own, O->q, O->label, O->n, O->r, O->more, O->next);
+    NAME(take)(O, O->next, O->u, O->train, O->new_u, O->adjoint);
 }
 
 /* A visit; the sums are taken before the step. */
@@ -263,19 +262,18 @@ static inline void NAME(update_softmax)(const dual_problem *P, dual_state *S, NA
 {
     const int both = S->n_sides == 2;
     const NAME(outputs) O = NAME(read_outputs)(P, S, R, split);
-    const REAL loss = NAME(softmax)(O.a, O.n, O.label, O.p);
-    NAME(residual)(O.p, O.n, O.label, O.next);
+    const NAME(odds) odds = NAME(softmax)(O.a, O.n, O.label, O.p);
     sums += split * N_SUMS;
-    sums[VALIDATION_LOSS] += O.val * loss;
+    sums[VALIDATION_LOSS] += O.val > 0 ? O.val * NAME(loss)(&odds) : 0;
     sums[VALIDATION_WEIGHT] += O.val;
     if (task == LOOK)
         return;
     if (O.train > 0)
-        NAME(sum_softmax)(&O, R, both, sums);
+        NAME(sum_softmax)(&O, &odds, R, both, sums);
     if (task == MEASURE)
-        NAME(measure_softmax)(&O, loss, sums);
+        NAME(measure_softmax)(&O, NAME(loss)(&odds), sums);
     else
-        NAME(step_softmax)(&O, R, both, loss);
+        NAME(step_softmax)(&O, R, both, odds);
 }
 
 static inline void NAME(update_row)(const dual_problem *P, dual_state *S, NAME(row) *R, int task, double *sums)

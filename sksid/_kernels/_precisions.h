@@ -8,6 +8,7 @@
 #define EXP_FLOOR (-87.0f)
 #define ROUNDER 12582912.0f /* adding it leaves the nearest integer in the low bits */
 #define NEWTON_TOL 1e-3f    /* the step after which Newton's next one would be exact */
+#define ENOUGH 5e-2f        /* several classes: of the way that a row's outputs go, what may be left of it */
 #define ROUNDING 1e-6f      /* a few of the last bits */
 #define PADDING (-1e30f)    /* an output that no softmax sees */
 #define ARTANH_TERMS 7
@@ -25,6 +26,7 @@
 #undef EXP_FLOOR
 #undef ROUNDER
 #undef NEWTON_TOL
+#undef ENOUGH
 #undef ROUNDING
 #undef PADDING
 #undef ARTANH_TERMS
@@ -40,6 +42,7 @@
 #define EXP_FLOOR (-708.0)
 #define ROUNDER 6755399441055744.0
 #define NEWTON_TOL 1e-6
+#define ENOUGH 1e-7
 #define ROUNDING 1e-14
 #define PADDING (-1e300)
 #define ARTANH_TERMS 16
@@ -58,6 +61,7 @@
 #undef EXP_FLOOR
 #undef ROUNDER
 #undef NEWTON_TOL
+#undef ENOUGH
 #undef ROUNDING
 #undef PADDING
 #undef ARTANH_TERMS

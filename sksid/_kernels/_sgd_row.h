@@ -81,13 +81,14 @@ INLINE void NAME(slope)(const sgd_level *P, int64_t row, const int padded, REAL 
         return;
     }
     if (p) {
-        NAME(apply_curvature)(p, z, padded, work);
+        const REAL mean = NAME(dot)(p, z, padded);
+        for (int l = 0; l < padded; l++)
+            work[l] = p[l] * (z[l] - mean);
     } else {
         for (int l = P->n_outputs; l < padded; l++)
             z[l] = PADDING;
-        NAME(softmax)(z, padded, label, work);
-        NAME(residual)(work, padded, label, z);
-        memcpy(work, z, sizeof(REAL) * padded);
+        const NAME(odds) odds = NAME(softmax)(z, padded, label, work);
+        work[label] = -odds.others;
     }
     for (int l = 0; l < padded; l++)
         z[l] = weight * work[l];

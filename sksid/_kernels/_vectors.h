@@ -50,6 +50,8 @@ static inline NAME(vec) NAME(magnitude)(NAME(vec) x)
     return NAME(pick)(NAME(less)(x, NAME(every)(0)), -x, x);
 }
 
+static inline NAME(vec) NAME(larger)(NAME(vec) x, NAME(vec) y) { return NAME(pick)(NAME(less)(x, y), y, x); }
+
 static inline REAL NAME(sum)(NAME(vec) x)
 {
     REAL part[LANES];
@@ -78,21 +80,23 @@ static inline void NAME(store)(REAL *to, NAME(vec) x, NAME(mask) lanes)
     *(NAME(vec) *)to = NAME(pick)(lanes, x, *(const NAME(vec) *)to);
 }
 
-/* exp(-|x|), as exp_neg */
-static inline NAME(vec) NAME(exp_minus_abs)(NAME(vec) x)
+/* exp(x) for x <= 0, as exp_neg */
+static inline NAME(vec) NAME(exp_below)(NAME(vec) x)
 {
 #if HAS_VECTORS
-    const NAME(vec) y = -NAME(magnitude)(x), floor = NAME(every)(EXP_FLOOR);
-    const NAME(mask) under = NAME(less)(y, floor);
-    const NAME(vec) clipped = NAME(pick)(under, floor, y), rounded = clipped * (REAL)1.4426950408889634 + (REAL)ROUNDER;
+    const NAME(vec) floor = NAME(every)(EXP_FLOOR);
+    const NAME(mask) under = NAME(less)(x, floor);
+    const NAME(vec) clipped = NAME(pick)(under, floor, x), rounded = clipped * (REAL)1.4426950408889634 + (REAL)ROUNDER;
     const NAME(vec) k = rounded - (REAL)ROUNDER;
     const NAME(vec) r = (clipped - k * (REAL)0.693145751953125) - k * (REAL)1.42860682030941723e-6;
     const NAME(vec) power = (NAME(vec))(((NAME(bits))rounded + EXP_BIAS) << EXP_SHIFT);
     return NAME(pick)(under, NAME(every)(0), EXP_TAYLOR(r) * power);
 #else
-    return NAME(exp_neg)(-NAME(abs)(x));
+    return NAME(exp_neg)(x);
 #endif
 }
+
+static inline NAME(vec) NAME(exp_minus_abs)(NAME(vec) x) { return NAME(exp_below)(-NAME(magnitude)(x)); }
 
 /* 1/(1 + exp(-x)), given e = exp(-|x|) */
 static inline NAME(vec) NAME(sigmoid)(NAME(vec) x, NAME(vec) e)
