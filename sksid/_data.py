@@ -19,7 +19,7 @@ from sksid._features import FeatureRows, Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_view, make_view
 from sksid._sklearn import check_sample_weight
 from sksid._warn import warn
-from sksid.joint import Joint, groups_of_splits, in_groups
+from sksid.joint import Joint
 from sksid.problem import Problem, as_indices, check_splits, problem_of, search_dtype
 from sksid.rows import Rows, lay_out
 from sksid.structures import Structure
@@ -135,18 +135,14 @@ class Data:
     def problems(self) -> tuple[Problem | Joint, Problem | Joint | None]:
         """The splits, and the held-out rows as validation rows of every split (None without any).
 
-        In one part, or two halves of the splits, where they share their features; else in one part a split.
+        In one part where the splits share their features, else in one part a split.
         """
         splits, held_out = self.samples.splits, self.samples.held_out
         scale = self.samples.train_scale(self.target)
         if self.split_views is None:
             dtype = search_dtype(self.rows, len(splits))
             whole = self._problem(self.rows, splits, train_scale=scale, dtype=dtype)
-            groups = groups_of_splits(whole)
-            if not held_out.size:
-                return in_groups(whole, groups), None
-            held = self._problem(self.rows, [(NONE, held_out)] * len(splits), dtype=dtype)
-            return in_groups(whole, groups), in_groups(held, groups)
+            return whole, self._problem(self.rows, [(NONE, held_out)] * len(splits), dtype=dtype) if held_out.size else None
         pairs = [self._own_problems(k, scale[:, k : k + 1]) for k in range(len(splits))]
         parts, held = zip(*pairs, strict=True)
         return self._join(parts), self._join(held) if held_out.size else None
@@ -164,6 +160,8 @@ class Data:
 
     def start(self, log_penalty: float) -> NDArray:
         """Log penalties at a common level, −∞ where there is none."""
+        if np.ndim(log_penalty) == 0 and not self.unpenalized.any():
+            return np.broadcast_to(np.float64(log_penalty), self.unpenalized.shape)
         return np.where(self.unpenalized, -np.inf, log_penalty)
 
     def _problem(self, rows, splits, samples=slice(None), **settings):

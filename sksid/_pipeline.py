@@ -13,19 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
-from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
-from sklearn.feature_extraction import FeatureHasher
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.kernel_approximation import AdditiveChi2Sampler
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import Binarizer, FunctionTransformer, Normalizer
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing, get_tags
 
 from sksid._estimators import final_step
 from sksid._sklearn import check_method_params, validate_data
 
-ROW_BY_ROW = (AdditiveChi2Sampler, Binarizer, FeatureHasher, HashingVectorizer, Normalizer)  # they see one row at a time
+# They see one row at a time. By their names, so that none of them is imported for a search without it.
+ROW_BY_ROW = ("AdditiveChi2Sampler", "Binarizer", "FeatureHasher", "HashingVectorizer", "Normalizer")
 UNNAMED = (AttributeError, ValueError, NotFittedError)  # what get_feature_names_out raises where there are no names
 
 
@@ -145,7 +142,7 @@ class View:
         while steps and isinstance(steps[-1], OneToOneFeatureMixin):
             steps.pop()
         parts = []
-        if steps and isinstance(steps[-1], ColumnTransformer):
+        if steps and _is(steps[-1], "ColumnTransformer"):
             parts = _parts_of_columns(steps[-1])
         elif steps and isinstance(steps[-1], FeatureUnion):
             row = self.first
@@ -159,7 +156,12 @@ class View:
         return with_final(self.pipeline, model)
 
 
-def _parts_of_columns(transformer: ColumnTransformer) -> list[tuple[str, Any, int]]:
+def _is(step: Any, *names: str) -> bool:
+    """Whether it is an instance of one of scikit-learn's classes of these names, or of a class derived from one."""
+    return any(kind.__name__ in names and kind.__module__.startswith("sklearn.") for kind in type(step).__mro__)
+
+
+def _parts_of_columns(transformer: Any) -> list[tuple[str, Any, int]]:
     fitted, places = transformer.named_transformers_, transformer.output_indices_
     return [(name, fitted[name], places[name].stop - places[name].start) for name in fitted if name in places]
 
@@ -181,7 +183,7 @@ def _keys_of(name: str, transformer: Any, width: int) -> list[str] | None:
 def _makes_the_same_columns(transformer: Any) -> bool:
     """Whether column j means the same whatever rows it is fitted on."""
     steps = _all_steps(transformer) if isinstance(transformer, Pipeline) else [transformer]
-    return all(isinstance(step, (str, *ROW_BY_ROW, FunctionTransformer, OneToOneFeatureMixin)) for step in steps)
+    return all(isinstance(step, (str, FunctionTransformer, OneToOneFeatureMixin)) or _is(step, *ROW_BY_ROW) for step in steps)
 
 
 def make_view(estimator: BaseEstimator, X: Any, y: Any, params: dict, rows: NDArray[np.integer] | None = None) -> View:
@@ -269,10 +271,11 @@ def _sees_rows_one_by_one(step: Any) -> bool:
         return all(map(_sees_rows_one_by_one, _all_steps(step)))
     if isinstance(step, FeatureUnion):
         return all(_sees_rows_one_by_one(transformer) for _, transformer in step.transformer_list)
-    if isinstance(step, ColumnTransformer):
+    if _is(step, "ColumnTransformer"):
         chosen_by_data = any(callable(columns) for _, _, columns in step.transformers)
         transformers = [transformer for _, transformer, _ in step.transformers] + [step.remainder]
         return not chosen_by_data and all(map(_sees_rows_one_by_one, transformers))
     if type(step) is FunctionTransformer:
         return step.func is None or (isinstance(step.func, np.ufunc) and not step.kw_args)
-    return type(step) in ROW_BY_ROW and not get_tags(step).requires_fit
+    known = type(step).__name__ in ROW_BY_ROW and type(step).__module__.startswith("sklearn.")
+    return known and not get_tags(step).requires_fit

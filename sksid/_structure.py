@@ -153,12 +153,12 @@ class Structure:
         -------
         ndarray of shape (n_params,)
         """
-        gradient: NDArray[np.float64] = np.array(log_gradient, dtype=np.float64)
+        gradient: NDArray[np.float64] = np.asarray(log_gradient, dtype=np.float64)
         if self.per_split is not None:
             return np.sum([A.T @ row for A, row in zip(self.per_split, gradient, strict=True)], axis=0)
         if gradient.ndim == 2:
             gradient = gradient.sum(axis=0)
-        return gradient if self.matrix is None else self.matrix.T @ gradient
+        return gradient.copy() if self.matrix is None else self.matrix.T @ gradient
 
     # ---- what the search asks -------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from sksid._kernels._layout import COLUMNS_AHEAD, as_columns, check_rows
 DENSE_FROM = 0.8
 
 SAMPLE = 100_000  # entries that stand for all where their typical size is asked for
+PART = 1 << 19  # entries that are handled at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +79,22 @@ class Rows:
     def squared_norms(self) -> NDArray:
         """Σ_j x_ij² of every row, (n_rows,), float64; infinite where it overflows."""
         norms, filled = np.zeros(self.n_rows), np.diff(self.indptr) > 0
-        if filled.any():
-            with np.errstate(over="ignore"):
-                norms[filled] = np.add.reduceat(np.square(self.values, dtype=np.float64), self.indptr[:-1][filled])
+        for rows, entries in self._parts():
+            begins = self.indptr[rows][filled[rows]] - entries.start
+            if begins.size:
+                with np.errstate(over="ignore"):
+                    squares = np.square(self.values[entries], dtype=np.float64)
+                    norms[rows][filled[rows]] = np.add.reduceat(squares, begins)
         return norms
+
+    def _parts(self):
+        """Slices of rows, and of their entries, a few at a time, so that what is computed of them takes little memory."""
+        start = 0
+        while start < self.n_rows:
+            stop = int(np.searchsorted(self.indptr, self.indptr[start] + PART, side="right")) - 1
+            stop = min(max(stop, start + 1), self.n_rows)
+            yield slice(start, stop), slice(int(self.indptr[start]), int(self.indptr[stop]))
+            start = stop
 
     @cached_property
     def mean_log_square(self) -> float:
@@ -98,25 +111,18 @@ class Rows:
         """Xᵀ R, (n_features, n_outputs)."""
         return self.matrix.T @ R
 
-    def pull_squares(self, R: NDArray) -> NDArray:
-        """(X ∘ X)ᵀ R, (n_features, n_outputs)."""
-        return (self.matrix * self.matrix).T @ R
-
-    def gram(self, weights: NDArray) -> tuple[NDArray, NDArray]:
-        """Xᵀ diag(weights) X, (n_features, n_features), and Xᵀ weights, (n_features,)."""
-        weighted = self.matrix * weights[:, None]
-        weighted = weighted.tocsr() if sp.issparse(weighted) else weighted
-        block = weighted.T @ self.matrix
-        return (block.toarray() if sp.issparse(block) else block), np.asarray(weighted.sum(axis=0)).ravel()
-
     def mean_squares(self, weights: NDArray) -> NDArray:
         """Σ_i weights_i x_ij², (n_features,), float64, for weights that sum to 1."""
-        with np.errstate(over="ignore"):
-            if self.columns is None:
-                return weights @ np.square(self.matrix, dtype=np.float64)
-            squares = np.square(self.matrix.data, dtype=np.float64)
-            squares *= np.repeat(weights, np.diff(self.indptr))
-            return np.bincount(self.matrix.indices, weights=squares, minlength=self.n_features)
+        means = np.zeros(self.n_features)
+        for rows, entries in self._parts():
+            with np.errstate(over="ignore"):
+                squares = np.square(self.values[entries], dtype=np.float64)
+                if self.columns is None:
+                    means += weights[rows] @ squares.reshape(-1, self.n_features)
+                else:
+                    lengths = np.diff(self.indptr[rows.start : rows.stop + 1])
+                    np.add.at(means, self.columns[entries], squares * np.repeat(weights[rows], lengths))
+        return means
 
     def span(self, start: int, stop: int) -> "Rows":
         """The rows ``start:stop``; their entries are shared, not copied."""
@@ -127,12 +133,9 @@ class Rows:
         columns = None if self.columns is None else self.columns[indptr[0] : indptr[-1] + COLUMNS_AHEAD]
         return Rows(values, columns, indptr - indptr[0], self.samples[start:stop], self.n_features)
 
-    def take(self, chosen: NDArray, dense_from: float = np.inf) -> "Rows":
-        """Some rows, copied as float64; as dense rows where the share of non-zeros is at least ``dense_from``."""
-        X = self.matrix[chosen].astype(np.float64, copy=False)
-        if sp.issparse(X) and X.nnz >= dense_from * X.shape[0] * X.shape[1]:
-            X = X.toarray()
-        return _as_rows(X, self.samples[chosen])
+    def take(self, chosen: NDArray) -> "Rows":
+        """Some rows, copied as float64."""
+        return _as_rows(self.matrix[chosen].astype(np.float64, copy=False), self.samples[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,24 +190,15 @@ class RowBlocks:
         """Xᵀ R, (n_features, n_outputs)."""
         return sum(block.pull(part) for block, part in self._with_parts(R))
 
-    def pull_squares(self, R: NDArray) -> NDArray:
-        """(X ∘ X)ᵀ R, (n_features, n_outputs)."""
-        return sum(block.pull_squares(part) for block, part in self._with_parts(R))
-
-    def gram(self, weights: NDArray) -> tuple[NDArray, NDArray]:
-        """Xᵀ diag(weights) X, (n_features, n_features), and Xᵀ weights, (n_features,)."""
-        grams = [block.gram(part) for block, part in self._with_parts(weights)]
-        return sum(gram for gram, _ in grams), sum(sums for _, sums in grams)
-
     def mean_squares(self, weights: NDArray) -> NDArray:
         """Σ_i weights_i x_ij², (n_features,), for weights that sum to 1."""
         return sum(block.mean_squares(part) for block, part in self._with_parts(weights))
 
-    def take(self, chosen: NDArray, dense_from: float = np.inf) -> "RowBlocks":
+    def take(self, chosen: NDArray) -> "RowBlocks":
         """Some rows in ascending order, copied as float64, block by block."""
         parts = np.split(chosen, np.searchsorted(chosen, self._starts[1:]))
         pairs = zip(self.blocks, parts, self._starts, strict=True)
-        return RowBlocks(tuple(block.take(part - start, dense_from) for block, part, start in pairs))
+        return RowBlocks(tuple(block.take(part - start) for block, part, start in pairs))
 
     @property
     def _starts(self) -> NDArray:
@@ -247,17 +241,35 @@ def lay_out(X: Any, splits: Sequence[tuple[NDArray, NDArray]], seed: int = 0) ->
     (4, [0, 1, 2], 3)
     """
     n_samples = X.shape[0]
-    copies = np.max([np.bincount(np.concatenate(split), minlength=n_samples) for split in splits], axis=0)
+    copies = np.zeros(n_samples, dtype=np.int64)
+    for split in splits:
+        np.maximum(copies, np.bincount(np.concatenate(split), minlength=n_samples), out=copies)
     random = np.random.RandomState(seed)
     order = np.repeat(np.arange(n_samples), copies)
     others = np.flatnonzero(copies == 0)
     samples = np.concatenate([order[random.permutation(order.size)], others[random.permutation(others.size)]])
     X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
     if sp.issparse(X) or np.count_nonzero(X) < DENSE_FROM * X.size:
-        X = sp.csr_array(X)[samples]
-        X.sum_duplicates()
-        return _as_rows(X, samples)
+        return _sparse_in_order(sp.csr_array(X), samples)
     return _as_rows(np.ascontiguousarray(X[samples]), samples)
+
+
+def _sparse_in_order(X, samples):
+    """These rows of a CSR array, in one copy of its entries: part after part, without entries that stand twice."""
+    columns = as_columns(np.empty(0, dtype=np.int32), X.shape[1])  # no further where there are too many
+    ends = np.cumsum(np.diff(X.indptr)[samples], dtype=np.int64)
+    n_values = int(ends[-1]) if ends.size else 0
+    values, columns = np.empty(n_values, X.dtype), np.zeros(n_values + COLUMNS_AHEAD, dtype=np.int32)
+    indptr, start, filled = np.zeros(samples.size + 1, dtype=np.int64), 0, 0
+    while start < samples.size:
+        stop = max(start + 1, int(np.searchsorted(ends, (ends[start - 1] if start else 0) + PART, side="right")))
+        part = X[samples[start:stop]]
+        part.sum_duplicates()
+        values[filled : filled + part.nnz], columns[filled : filled + part.nnz] = part.data, part.indices
+        indptr[start + 1 : stop + 1] = filled + part.indptr[1:]
+        start, filled = stop, filled + part.nnz
+    columns[filled:] = 0
+    return Rows(values[:filled], columns[: filled + COLUMNS_AHEAD], indptr, samples, X.shape[1])
 
 
 def _as_rows(X, samples):
