@@ -38,6 +38,11 @@ class Target:
     path: str = ""
 
     @property
+    def is_default(self) -> bool:
+        """Whether the value is the one that scikit-learn sets, which says nothing about the data."""
+        return self.value == (LogisticRegression().C if self.parameter == "C" else SGDClassifier().alpha)
+
+    @property
     def full_name(self) -> str:
         """The parameter's name for ``set_params`` of the whole estimator."""
         return f"{self.path}__{self.parameter}" if self.path else self.parameter

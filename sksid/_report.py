@@ -155,7 +155,8 @@ class Table:
     def best(self, path: Path, polished: Sequence[int]) -> int:
         """The best step: by held-out rows, where there are any; by the scorer, where there is one; else by the loss.
 
-        Among losses that differ by less than their accuracy, the latest step wins: its hypergradient has converged. A callable
+        Losses of rough steps do not count where there are others. Among losses that differ by less than their accuracy, the
+        latest step wins: its hypergradient has converged. A callable
         ``refit`` decides instead once ``polished``, the indices of the steps solved to convergence, is not empty.
         """
         steps = path.steps
@@ -168,7 +169,8 @@ class Table:
             return path.best
         if steps[0].scores is not None and (name := self.score_name(steps[0])):
             return self._best_score(steps, name)
-        candidates = range(len(steps)) if len(polished) < 3 else polished
+        judged = [i for i, step in enumerate(steps) if not step.rough] or range(len(steps))
+        candidates = judged if len(polished) < 3 else polished
         least = min(steps[i].value for i in candidates)
         return max(i for i in candidates if steps[i].value <= least * (1 + 3 * self.tol))
 

@@ -2,6 +2,7 @@
 
 import numbers
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -32,7 +33,8 @@ class HypergradientSearchCV(BaseSearchCV):
     ----------
     estimator : LogisticRegression or SGDClassifier, or a Pipeline that ends in one
         With an L2 penalty; ``SGDClassifier`` with ``loss="log_loss"`` and two classes. Its ``C`` or ``alpha`` is where the
-        search starts, unless it means nothing in the units of the data. ``fit_intercept`` and ``class_weight`` are honored.
+        search starts, unless it is scikit-learn's default or means nothing in the units of the data: then the data say.
+        ``fit_intercept`` and ``class_weight`` are honored.
         Preprocessing is fitted once for each split, on its training rows only, and on all rows for the refit; where no step
         needs fitting, once for all.
     structure : {"shared", "moments", "blocks", "per_feature"}, dict, array-like or Structure, default="per_feature"
@@ -262,7 +264,9 @@ class HypergradientSearchCV(BaseSearchCV):
             if self.warm_start:
                 self._split_models = run.models(path)
             if self.refit:
-                self._set(tasks.refit(run, path))
+                start = run.mean_model(path)
+                path = replace(path, state=None)  # whose memory the refit may have
+                self._set(tasks.refit(run, path, start))
             tasks.end()
         return self
 

@@ -67,11 +67,11 @@ class SearchTasks:
     def _begin_step(self):
         self.task = self.context.subcontext("outer-step").call_on_fit_task_begin(**self.hook)
 
-    def refit(self, run: Run, path: Path) -> dict:
+    def refit(self, run: Run, path: Path, start: Any = None) -> dict:
         """The task of the refit: returns the fitted attributes that it sets."""
         context = self.root.subcontext("refit-with-best-params")
         context.call_on_fit_task_begin(**self.hook)
-        found = run.refit(path)
+        found = run.refit(path, start)
         context.call_on_fit_task_end(**self.hook)
         return found
 

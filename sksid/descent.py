@@ -5,7 +5,7 @@ then it is rows held out of every split that say which step to keep.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -20,7 +20,9 @@ from sksid.structures import Structure
 
 LOG_RANGE = 18.0  # log penalties are tried this far below and above what the data's units make of them, Eq. (32)
 GRADIENT_TOL = 10.0  # error of ∂F/∂θ that is allowed anyway, in units of tol × F: a last step of 0.2 changes F by tol × F
+NEAR = 4.0  # an end is possible where a rough hypergradient promises less than so many times tol
 CLOSER = 25  # epochs of a closer look at a possible end, where there are many rows
+FOR_SIGN, LOOK = 2.0, 40  # from this slack on, where a sign is all that is asked for, so many epochs at most
 MANY_ROWS = 5000  # from so many on an epoch is long enough for a rougher hypergradient to save time
 
 
@@ -45,6 +47,8 @@ class Step:
     seconds : float
     scores : list of n_splits scores, or None
         What ``Bilevel.score`` has made of the splits' models.
+    rough : bool
+        Whether it was solved only as far as its hypergradient had to be known: its loss may be off by more than ``tol``.
     """
 
     structure: Structure
@@ -56,6 +60,7 @@ class Step:
     n_epochs: float
     seconds: float
     scores: list | None = None
+    rough: bool = False
 
     @property
     def value(self) -> float:
@@ -74,6 +79,24 @@ class Step:
     def criterion(self) -> float:
         """What chooses between steps: the mean loss on held-out rows, or on validation rows where none are held out."""
         return self.value if self.held_out is None else float(np.mean(self.held_out))
+
+
+def best_of(steps: Sequence[Step]) -> int:
+    """The index of the step with the least criterion; where validation rows are to judge, of those that are not ``rough``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.structures import shared
+    >>> rough, close = (
+    ...     Step(shared(1), np.zeros(1), np.zeros(1), np.array([loss]), None, np.zeros(1), 1.0, 0.1, rough=rough)
+    ...     for loss, rough in [(0.29, True), (0.3, False)]
+    ... )
+    >>> best_of([rough, close])
+    1
+    """
+    judged = [i for i, step in enumerate(steps) if not step.rough or step.held_out is not None] or range(len(steps))
+    return min(judged, key=lambda i: steps[i].criterion)
 
 
 OnStep = Callable[[Step, Any], bool | None]
@@ -119,6 +142,7 @@ class Bilevel:
         losses: NDArray,
         gradient: NDArray,
         since: tuple[float, float],
+        rough: bool = False,
     ) -> Step:
         """The Step that ``state`` has reached; ``since`` is the time and the number of epochs at which the step began."""
         if not (np.isfinite(losses).all() and np.isfinite(gradient).all()):
@@ -126,12 +150,20 @@ class Bilevel:
         seconds, epochs = time.perf_counter() - since[0], state.n_epochs - since[1]
         held_out = None if self.held_out is None else self.solver.losses(self.problem, state, self.held_out)
         scores = self.score(*self.solver.coefficients(self.problem, state)) if self.score else None
-        return Step(structure, theta, log_penalties, losses, held_out, gradient, epochs, seconds, scores)
+        return Step(structure, theta, log_penalties, losses, held_out, gradient, epochs, seconds, scores, rough)
 
 
 def within_range(log_penalties: ArrayLike, log_range: tuple[float, float]) -> NDArray:
-    """Log penalties clipped to the range; −∞, no penalty, stays as it is."""
-    return np.where(np.isneginf(np.asarray(log_penalties)), -np.inf, np.clip(log_penalties, *log_range))
+    """Log penalties clipped to the range; −∞, no penalty, stays as it is. Equal ones are a read-only view of one number."""
+    clipped = np.clip(log_penalties, *log_range)
+    clipped[np.isneginf(np.asarray(log_penalties, dtype=np.float64))] = -np.inf
+    return compact(clipped)
+
+
+def compact(values: NDArray) -> NDArray:
+    """The same array, or if all its values are equal, a read-only view of one number: it takes no memory in a history."""
+    same = values.size and (values == values.flat[0]).all()
+    return np.broadcast_to(values.flat[0], values.shape) if same else values
 
 
 @dataclass(frozen=True)
@@ -212,21 +244,22 @@ class Descent:
         optimizer = self.optimizer_for(structure, inexact)
         memory, steps = optimizer.init(structure.n_params), []
         theta, offset = structure.start(log_penalties)
+        offset = compact(offset)
         while True:
-            since = time.perf_counter(), state.n_epochs
+            since, rough = (time.perf_counter(), state.n_epochs), optimizer.slack(memory) > 1.0
             here = within_range(offset + structure.change(theta), bilevel.log_range)
             state = bilevel.solver.rescale(bilevel.problem, state, here)
             state, losses, gradient = self._evaluate(bilevel, state, structure, optimizer, memory)
             reach = partial(_reach, structure)
             step, updated = optimizer.update(memory, theta, gradient, float(np.mean(losses)), reach)
-            if self._is_done(optimizer, updated, step, gradient, losses):
+            if self._is_done(optimizer, updated, step, gradient, losses, NEAR if rough else 1.0):
                 # the state may not have moved to the new penalties yet, and show a gradient of zero: solve more accurately
                 closer = self if bilevel.problem.n_rows < MANY_ROWS else replace(self, max_epochs=min(self.max_epochs, CLOSER))
                 state, result = closer.solve(bilevel, state, structure, 0.1 * self.inner_tol, value_rtol=self.tol, warm=True)
-                losses, gradient = result.losses, structure.pull_back(result.log_gradient)
+                losses, gradient, rough = result.losses, structure.pull_back(result.log_gradient), False
                 step, updated = optimizer.update(memory, theta, gradient, result.value, reach)
             memory = updated
-            steps.append(bilevel.record(structure, theta, here, state, losses, gradient, since))
+            steps.append(bilevel.record(structure, theta, here, state, losses, gradient, since, rough))
             stopped = bool(on_step and on_step(steps[-1], state))
             done = self._is_done(optimizer, memory, step, gradient, losses)
             if stopped or done or len(steps) >= self.max_iter or self._is_stuck(steps):
@@ -264,14 +297,15 @@ class Descent:
         if optimizer.inexact:
             state = solver.advance(problem, state, 0.5)
             return state, solver.losses(problem, state), structure.pull_back(solver.log_gradient(problem, state))
-        slack = optimizer.slack(memory) if problem.n_rows >= MANY_ROWS else 1.0
-        state, result = self.solve(bilevel, state, structure, slack * self.inner_tol)
+        slack = optimizer.slack(memory)
+        look = replace(self, max_epochs=min(self.max_epochs, LOOK)) if slack >= FOR_SIGN else self
+        state, result = look.solve(bilevel, state, structure, slack * self.inner_tol)
         return state, result.losses, structure.pull_back(result.log_gradient)
 
-    def _is_done(self, optimizer, memory, step, gradient, losses):
-        """Whether the optimizer expects no more than a relative decrease of ``tol``."""
+    def _is_done(self, optimizer, memory, step, gradient, losses, share=1.0):
+        """Whether the optimizer expects no more than a relative decrease of ``share * tol``."""
         expected = 0.5 * abs(gradient @ step)
-        return optimizer.may_end(memory) and expected <= self.tol * max(float(np.mean(losses)), 1e-2)
+        return optimizer.may_end(memory) and expected <= share * self.tol * max(float(np.mean(losses)), 1e-2)
 
     def _is_stuck(self, steps):
         """Whether none of the last steps was better, by a tenth of ``tol``, than the best one before them."""

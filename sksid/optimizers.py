@@ -15,6 +15,8 @@ from sksid.structures import Structure
 
 Reach = Callable[[NDArray], float]
 
+BEYOND = 1.5  # secants that leave the points seen go so much further, to end in a bracket
+
 
 class Optimizer(Protocol):
     """What ``Descent(optimizer=...)`` takes: these four methods and one attribute.
@@ -63,12 +65,14 @@ class Optimizer(Protocol):
 class Secant:
     """One hyperparameter: the root of F′, by steps of growing length until it is bracketed, then by safeguarded secants.
 
+    Hypergradients are asked for as exactly as the next step needs them, by ``slack``.
+
     Parameters
     ----------
-    first : float, default=1.5
-        Length of the first step in θ.
-    longest : float, default=2.5
-        Longest step while there is no bracket.
+    bend : float, default=0.07
+        F″ in units of F, where there has been one point only: the first step is that of Newton.
+    shortest, longest : float, default=0.5 and 2.5
+        Length of the first step at least, and of any step while there is no bracket.
 
     Examples
     --------
@@ -83,7 +87,8 @@ class Secant:
     array([3.])
     """
 
-    first: float = 1.5
+    bend: float = 0.07
+    shortest: float = 0.5
     longest: float = 2.5
 
     inexact = False
@@ -93,8 +98,8 @@ class Secant:
         return None, None, None, None, 0.0
 
     def slack(self, memory: tuple) -> float:
-        """On the way to a bracket little more than the sign of a gradient is needed."""
-        return 1.0 if memory[0] is not None and memory[1] is not None else 3.0
+        """On the way to a bracket little more than the sign of a gradient is needed, and within it no exact one."""
+        return 1.5 if memory[0] is not None and memory[1] is not None else 2.5
 
     def may_end(self, memory: tuple) -> bool:
         """Not on a plateau, from where ``|F′|`` has grown or is not known to fall."""
@@ -102,7 +107,7 @@ class Secant:
         return (left is not None and right is not None) or slope > 0
 
     def update(self, memory: tuple, theta: NDArray, gradient: NDArray, value: float, reach: Reach) -> tuple[NDArray, tuple]:
-        """The next step, given F′ at θ; neither F nor ``reach`` is used."""
+        """The next step, given F′ and F at θ; ``reach`` is not used."""
         left, right, last, last_step, _ = memory
         here = (float(theta[0]), float(gradient[0]))
         if here[1] < 0:
@@ -114,15 +119,15 @@ class Secant:
         if left is not None and right is not None:
             step = self._inside(left, right, here, slope)
         else:
-            step = self._outwards(here, slope, last_step)
+            step = self._outwards(here, slope, last_step, value)
         return np.array([step]), (left, right, here, step, slope)
 
-    def _outwards(self, here, slope, last_step):
-        direction = -np.sign(here[1])
-        length = self.first if last_step is None else min(self.longest, 2.0 * abs(last_step))
+    def _outwards(self, here, slope, last_step, value):
+        newton = abs(here[1]) / max(self.bend * abs(value), np.finfo(float).tiny)
+        length = max(self.shortest, newton) if last_step is None else 3.0 * abs(last_step)
         if slope > 0:
-            length = min(length, 1.5 * abs(here[1]) / slope)
-        return direction * length
+            length = min(length, BEYOND * abs(here[1]) / slope)
+        return -np.sign(here[1]) * min(length, self.longest)
 
     @staticmethod
     def _inside(left, right, here, slope):
@@ -276,7 +281,7 @@ def default_optimizer(structure: Structure, *, longest: float = 2.5, tol: float 
     >>> from sksid.optimizers import default_optimizer
     >>> from sksid.structures import per_feature, shared
     >>> default_optimizer(shared(1000)), default_optimizer(per_feature(1000))
-    (Secant(first=1.5, longest=2.5), Momentum(rate=0.15, first_moment=0.8, second_moment=0.95))
+    (Secant(bend=0.07, shortest=0.5, longest=2.5), Momentum(rate=0.15, first_moment=0.8, second_moment=0.95))
     """
     if structure.n_params == 1:
         return Secant()

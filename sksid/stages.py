@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sksid.descent import Bilevel, Descent, OnStep, Step
+from sksid.descent import Bilevel, Descent, OnStep, Step, best_of, compact
 from sksid.structures import Structure
 
 
@@ -87,7 +87,7 @@ def continuation(
     """
     steps: list[Step] = []
     best: int | None = None
-    stopped, origin = False, state.log_penalties.copy()
+    stopped, origin = False, compact(state.log_penalties.copy())
 
     def record(step: Step, state: Any) -> bool:
         nonlocal stopped
@@ -101,7 +101,7 @@ def continuation(
         start = origin if best is None or structure.starts_over else steps[best].log_penalties
         first = len(steps)
         state, own = descent.run(bilevel, state, structure, top if last and top is not None else start, record, inexact)
-        chosen = first + min(range(len(own)), key=lambda i: own[i].criterion)
+        chosen = first + best_of(own)
         if descent.optimizer_for(structure, inexact).inexact:
             state, confirmed = _confirm(bilevel, state, steps[chosen], descent)
             record(confirmed, state)

@@ -7,7 +7,7 @@ import pytest
 from oracles import split_losses
 from sklearn.model_selection import StratifiedKFold
 
-from sksid.descent import Bilevel, Descent
+from sksid.descent import Bilevel, Descent, best_of, compact
 from sksid.optimizers import Momentum, QuasiNewton, Secant
 from sksid.problem import make_problem
 from sksid.solvers import Aid, Dual
@@ -20,7 +20,9 @@ def drive(optimizer, value, gradient, theta, n_steps):
     points, memory = [np.atleast_1d(np.array(theta, dtype=float))], optimizer.init(np.size(theta))
     for _ in range(n_steps):
         here = points[-1]
-        step, memory = optimizer.update(memory, here, gradient(here), value(here), lambda step: np.abs(step).max())
+        step, memory = optimizer.update(
+            memory, here, gradient(here), float(np.sum(value(here))), lambda step: np.abs(step).max()
+        )
         points.append(here + step)
     return np.array(points)
 
@@ -43,6 +45,14 @@ def test_secant_finds_the_root_of_the_derivative(value, slope, start):
     points = drive(Secant(), value, slope, start, 30)
     assert abs(slope(points[-1][0])) <= 1e-5
     assert np.abs(np.diff(points[:, 0])).max() <= Secant().longest * (1 + 1e-12)
+
+
+def test_the_first_secant_step_is_as_long_as_the_slope_is_steep():
+    lengths = []
+    for slope in (0.01, 0.1, 0.5, 0.5e3):
+        step, _ = Secant().update(Secant().init(1), np.zeros(1), np.array([slope]), 1.0 if slope < 1 else 1e3, np.max)
+        lengths.append(-step[0])
+    np.testing.assert_allclose(lengths, [0.5, 0.1 / 0.07, 2.5, 2.5])
 
 
 def test_secant_stays_in_its_bracket():
@@ -112,7 +122,7 @@ def run(bilevel, structure, start=0.0, **settings):
 
 def aid_losses(bilevel, grid):
     """The criterion along a grid, by the exact solver."""
-    solver, losses = Aid(tol=1e-10), []
+    solver, losses = Aid(tol=1e-10, first_tol=None), []
     state = solver.init(bilevel.problem, np.zeros(bilevel.problem.n_features))
     for log_penalty in grid:
         state = solver.rescale(bilevel.problem, state, np.full(bilevel.problem.n_features, log_penalty))
@@ -237,3 +247,19 @@ def test_a_stage_that_is_stopped_is_confirmed_and_the_last(cancer):
     path = continuation(bilevel, state, stages, Descent(), lambda step, state: True)
     assert [step.structure.name for step in path.steps] == ["per_feature", "per_feature"]
     assert path.best == 1
+
+
+# ---- rough steps ----------------------------------------------------------------------------------------------------------
+
+
+def test_steps_on_the_way_are_rough_and_the_last_one_is_not(cancer):
+    steps = run(bilevel_of(*cancer, Dual()), shared(30), start=6.0)
+    assert [step.rough for step in steps] == [True] * (len(steps) - 1) + [False]
+    assert best_of(steps) == len(steps) - 1
+
+
+def test_a_history_keeps_equal_penalties_as_one_number():
+    many = compact(np.full(1000, 0.5))
+    np.testing.assert_array_equal(many, np.full(1000, 0.5))
+    assert many.base.size == 1
+    assert compact(np.arange(3.0)).base is None

@@ -25,6 +25,28 @@ def test_importing_sksid_imports_no_matplotlib_and_works_without_pandas():
     assert out.stdout.split() == [sksid.__version__, "False"]
 
 
+def modules_after(code):
+    """What a new process has imported after some code."""
+    command = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_names_are_imported_when_they_are_asked_for():
+    own = {module for module in modules_after("import sksid; assert sksid.__version__") if module.startswith("sksid")}
+    assert own == {"sksid"}
+    searching = modules_after("from sksid import HypergradientSearchCV") - modules_after("import sklearn.linear_model")
+    rarely = {"sksid._display", "sklearn.compose", "sklearn.feature_extraction", "sklearn.kernel_approximation"}
+    assert "sksid._search" in searching
+    assert not searching & rarely
+    assert "sksid.structures" in modules_after("import sksid; sksid.structures")
+
+
+def test_an_unknown_name_is_no_attribute():
+    assert {"HypergradientSearchCV", "solvers"} <= set(dir(sksid))
+    with pytest.raises(AttributeError, match="has no attribute 'GridSearchCV'"):
+        sksid.GridSearchCV  # noqa: B018
+
+
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """A copy of the files that the repository tracks, in which a build may leave what it likes."""

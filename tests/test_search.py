@@ -22,7 +22,7 @@ from sklearn.model_selection import (
 )
 
 from sksid import HypergradientSearchCV, joint
-from sksid.solvers import Dual, _together
+from sksid.solvers import Aid, Dual, _together
 
 CONVERGED = {"solver": "newton-cholesky", "tol": 1e-10, "max_iter": 200}
 
@@ -102,9 +102,10 @@ def test_weights_count_like_repeated_rows(cancer):
     X, y = cancer
     times = np.random.RandomState(3).randint(0, 3, len(y))
     fold = np.arange(len(y)) % 3
-    weighted = search_for(cv=PredefinedSplit(fold)).fit(X, y, sample_weight=times)
+    exactly = {"estimator": LogisticRegression(C=2.0), "solver": Aid(first_tol=None), "tol": 1e-6}
+    weighted = search_for(cv=PredefinedSplit(fold), **exactly).fit(X, y, sample_weight=times)
     rows = np.arange(len(y)).repeat(times)
-    plain = search_for(cv=PredefinedSplit(fold[rows])).fit(X[rows], y[rows])
+    plain = search_for(cv=PredefinedSplit(fold[rows]), **exactly).fit(X[rows], y[rows])
     assert weighted.best_params_["C"] == pytest.approx(plain.best_params_["C"], rel=1e-3)
     assert weighted.best_score_ == pytest.approx(plain.best_score_, rel=1e-4)
     np.testing.assert_allclose(weighted.predict_proba(X), plain.predict_proba(X), atol=1e-4)
@@ -187,7 +188,7 @@ def test_search_by_stochastic_iterations_says_where_it_missed_the_optimum(digits
     """With a weak best penalty, 100 epochs leave both systems far from their solutions; still the score is the models' own."""
     X, y = digits[0][:200], digits[1][:200]
     with pytest.warns(ConvergenceWarning, match="Sgd was not accurate enough"):
-        search = search_for(solver="sgd", max_iter=8).fit(X, y)
+        search = search_for(estimator=LogisticRegression(C=100.0), solver="sgd", max_iter=3).fit(X, y)
     assert search.best_score_ == pytest.approx(same_point_in_a_grid(search, X, y), rel=1e-3)
     assert search.best_score_ < search_for(solver="aid").fit(X, y).best_score_ * (1 + 1e-3)
 
@@ -256,11 +257,12 @@ def take_first(results):
 
 
 @pytest.mark.parametrize("solver", ["dual", "aid"])
-def test_halves_of_the_splits_in_threads_give_the_same_bits_as_one_after_the_other(solver, digits, monkeypatch):
+def test_groups_of_the_splits_in_threads_give_the_same_bits_as_one_after_the_other(solver, digits, monkeypatch):
     X, y = digits[0][:200], digits[1][:200]
     settings = {"solver": solver, "max_iter": 2, "early_stopping": True, "refit": take_first}  # which is then solved precisely
     whole = search_for("shared", **settings).fit(X, y)
     monkeypatch.setattr(joint, "WORK_FOR_GROUPS", 0.0)
+    monkeypatch.setattr(joint, "OUTPUTS_FOR_GROUPS", 0)
     monkeypatch.setattr(_together, "WORK_FOR_A_THREAD", 0.0)
     one, two = (search_for("shared", n_jobs=n_jobs, **settings).fit(X, y) for n_jobs in (1, 2))
     np.testing.assert_array_equal(one.penalties_, two.penalties_)
@@ -291,7 +293,7 @@ def test_the_descent_is_on_the_log_loss_whatever_the_score(cancer):
     assert relative_error(by_accuracy.best_score_, by_accuracy.cv_results_["mean_test_score"].max()) <= 5e-3
 
 
-@pytest.mark.parametrize("log_start", [-14.0, 0.0, 12.0])
+@pytest.mark.parametrize("log_start", [-14.0, 0.1, 12.0])
 def test_the_start_does_not_matter_to_one_penalty(log_start, cancer):
     """Penalties so weak, or so strong, that the start is far out on the plateau of the loss."""
     X, y = cancer
@@ -302,6 +304,14 @@ def test_the_start_does_not_matter_to_one_penalty(log_start, cancer):
     assert found.cv_results_["param_C"][0] == pytest.approx(start.C)
     assert -found.best_score_ == pytest.approx(exact.fun, rel=3e-4)
     assert np.log(found.best_params_["C"]) == pytest.approx(-exact.x, abs=0.1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_a_default_penalty_leaves_the_start_to_the_data(scale, cancer):
+    """C = 1 says nothing of the features' units: the first penalty goes with their squares."""
+    X, y = cancer
+    found = search_for(max_iter=1).fit(scale * X, y)
+    np.testing.assert_allclose(found.cv_results_["param_C"][0] * (scale**2 * X**2).sum(axis=1).mean(), np.exp(3), rtol=0.01)
 
 
 def test_the_solve_of_the_chosen_step_adds_to_its_row(cancer):
