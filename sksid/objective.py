@@ -1,18 +1,21 @@
-"""The two levels' objective as objects: a loss of rows, a penalty of coefficients, and their sum over some rows.
+"""The two levels' objectives as objects: a loss of rows, a penalty of coefficients, their sum over some rows in every split.
 
 All Python formulas of the logistic loss and the L2 penalty are here; the kernels have their own form of them in ``_kernels``.
 Another loss or penalty is another class with these methods.
 
-Shapes: outputs Z are (n_rows, n_outputs), with n_outputs = 1 for two classes (the second is positive), else the number of
-classes. Coefficients W are (n_features + 1, n_outputs): their last row is the intercept.
+Shapes: outputs Z are (…, n_outputs, n_rows), with n_outputs = 1 for two classes (the second is positive), else the number of
+classes. Coefficients W are (n_splits, n_outputs, n_features + 1): the last of each vector is the intercept. Rows come last, so
+that sums over outputs run over long vectors.
 """
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
+
+from sksid._products import Products
 
 Array = NDArray[np.floating]
 
@@ -21,41 +24,41 @@ class Loss(Protocol):
     """A twice differentiable convex loss of each row's outputs."""
 
     def values(self, outputs: Array, labels: NDArray) -> Array:
-        """ℓ(y_i, z_i) of each row, (n_rows,)."""
+        """ℓ(y_i, z_i) of each row, (…, n_rows), of outputs (…, n_outputs, n_rows) and labels that broadcast to (…, n_rows)."""
 
     def predictions(self, outputs: Array) -> Array:
-        """The predictions from which gradient and curvature are computed, (n_rows, n_outputs): once for each Z."""
+        """The predictions from which gradient and curvature are computed, in the shape of the outputs: once for each Z."""
 
     def gradient(self, predictions: Array, targets: Array) -> Array:
-        """∂ℓ/∂z of each row, (n_rows, n_outputs)."""
+        """∂ℓ/∂z of each row, in the shape of the predictions."""
 
     def targets(self, labels: NDArray, n_outputs: int) -> Array:
-        """The labels in the form that ``gradient`` takes, (n_rows, n_outputs)."""
+        """The labels (…, n_rows) in the form that ``gradient`` takes, (…, n_outputs, n_rows)."""
 
     def hessian_product(self, predictions: Array, directions: Array) -> Array:
-        """∂²ℓ/∂z² times a direction for each row, (n_rows, n_outputs)."""
+        """∂²ℓ/∂z² times a direction for each row, in the shape of the predictions."""
 
     def curvature(self, predictions: Array, first: int, second: int) -> Array:
-        """∂²ℓ/∂z_first ∂z_second of each row, (n_rows,)."""
+        """∂²ℓ/∂z_first ∂z_second of each row, (…, n_rows)."""
 
     def bounds(self, n_outputs: int) -> tuple[float, float, float]:
         """The largest ‖∂ℓ/∂z‖², curvature and third derivative in z, for ``sksid.bounds``; infinite where there is none."""
 
 
 class Penalty(Protocol):
-    """A penalty Σ_j λ_j Σ_c r(W_jc) with r twice differentiable. Arrays are (n_features, n_outputs), λ broadcasts to them."""
+    """A penalty Σ_j λ_j Σ_c r(W_jc), r convex and twice differentiable, on arrays (…, n_features), to which λ broadcasts."""
 
-    def value(self, W: Array, penalties: Array) -> float:
-        """Σ λ_j r(W_jc)."""
+    def value(self, W: Array, penalties: Array) -> Array:
+        """λ_j r(W_jc) of every coefficient."""
 
     def gradient(self, W: Array, penalties: Array) -> Array:
         """λ_j r'(W_jc)."""
 
     def curvature(self, W: Array, penalties: Array) -> Array:
-        """λ_j r''(W_jc): the diagonal of the Hessian, which has nothing beside it."""
+        """λ_j r''(W_jc): the diagonal of the Hessian, which has nothing beside it; in a shape that broadcasts to that of W."""
 
     def inner(self, W: Array, V: Array) -> Array:
-        """Σ r'(W_jc) V_jc over splits and outputs, (n_features,), of arrays (n_splits, n_features, n_outputs)."""
+        """r'(W_jc) V_jc of every coefficient."""
 
 
 @dataclass(frozen=True)
@@ -66,41 +69,60 @@ class LogisticLoss:
     --------
     >>> import numpy as np
     >>> loss = LogisticLoss()
-    >>> loss.values(np.array([[0.0], [2.0]]), np.array([0, 1])).round(4)
+    >>> loss.values(np.array([[0.0, 2.0]]), np.array([0, 1])).round(4)
     array([0.6931, 0.1269])
-    >>> loss.predictions(np.zeros((1, 3))).round(4)
-    array([[0.3333, 0.3333, 0.3333]])
+    >>> loss.predictions(np.zeros((3, 1))).round(4).ravel()
+    array([0.3333, 0.3333, 0.3333])
     """
 
     def values(self, outputs: Array, labels: NDArray) -> Array:
-        """ℓ(y_i, z_i) of each row, (n_rows,), float64."""
+        """ℓ(y_i, z_i) of each row, (…, n_rows), float64."""
         outputs = outputs.astype(np.float64, copy=False)
-        if outputs.shape[1] == 1:
-            return np.logaddexp(0.0, np.where(labels == 1, -outputs[:, 0], outputs[:, 0]))
-        top = outputs.max(axis=1)
-        return top + np.log(np.exp(outputs - top[:, None]).sum(axis=1)) - outputs[np.arange(labels.size), labels]
+        if outputs.shape[-2] == 1:
+            margins = np.where(labels == 1, outputs[..., 0, :], -outputs[..., 0, :])
+            return np.maximum(-margins, 0.0) + np.log1p(np.exp(-np.abs(margins)))
+        best = outputs.argmax(axis=-2)[..., None, :]
+        top = np.take_along_axis(outputs, best, axis=-2)
+        own = np.take_along_axis(outputs, np.broadcast_to(labels, top[..., 0, :].shape)[..., None, :], axis=-2)
+        others = np.exp(outputs - top)
+        np.put_along_axis(others, best, 0.0, axis=-2)  # so that a small loss is accurate
+        return (top - own)[..., 0, :] + np.log1p(others.sum(axis=-2))
 
     def predictions(self, outputs: Array) -> Array:
-        """Probabilities: of the second class, (n_rows, 1), where there are two; else of every class, (n_rows, n_classes)."""
-        return expit(outputs) if outputs.shape[1] == 1 else softmax(outputs, axis=1)
+        """Probabilities: of the second class where there are two; else of every class."""
+        if outputs.shape[-2] == 1:
+            small = np.exp(-np.abs(outputs))
+            return np.where(outputs < 0, small, 1.0) / (1.0 + small)
+        P = np.exp(outputs - outputs.max(axis=-2, keepdims=True))
+        P /= P.sum(axis=-2, keepdims=True)
+        return P
 
     def targets(self, labels: NDArray, n_outputs: int) -> Array:
-        """What the probabilities ought to be: whether the row is of that class, (n_rows, n_outputs), float64."""
-        classes = np.arange(n_outputs) if n_outputs > 1 else np.ones(1)
-        return (labels[:, None] == classes).astype(np.float64)
+        """What the probabilities ought to be: whether the row is of that class, (…, n_outputs, n_rows), float64."""
+        classes = np.arange(n_outputs)[:, None] if n_outputs > 1 else np.ones((1, 1))
+        return (labels[..., None, :] == classes).astype(np.float64)
 
     def gradient(self, predictions: Array, targets: Array) -> Array:
-        """P − e_y, (n_rows, n_outputs)."""
-        return predictions - targets
+        """P − e_y; with several outputs, that of the row's own class is summed from the others, exact where it is nearly 0."""
+        if predictions.shape[-2] == 1:
+            return predictions - targets
+        others = predictions * (1.0 - targets)
+        others -= targets * others.sum(axis=-2, keepdims=True)
+        return others
 
     def hessian_product(self, predictions: Array, directions: Array) -> Array:
-        """(diag p − p pᵀ) t of each row, (n_rows, n_outputs); p(1 − p) t with one output."""
+        """(diag p − p pᵀ) t of each row; p(1 − p) t with one output."""
         P, T = predictions, directions
-        return P * (1 - P) * T if P.shape[1] == 1 else P * (T - (P * T).sum(axis=1, keepdims=True))
+        if P.shape[-2] == 1:
+            return P * (1 - P) * T
+        centered, total = T, P.sum(axis=-2, keepdims=True)
+        for _ in range(2):  # where p is nearly e_c, the first mean's rounding is of the size of the result
+            centered = centered - (P * centered).sum(axis=-2, keepdims=True) / total
+        return P * centered
 
     def curvature(self, predictions: Array, first: int, second: int) -> Array:
-        """p_first ((first = second) − p_second) of each row, (n_rows,)."""
-        return predictions[:, first] * ((first == second) - predictions[:, second])
+        """p_first ((first = second) − p_second) of each row, (…, n_rows)."""
+        return predictions[..., first, :] * ((first == second) - predictions[..., second, :])
 
     def bounds(self, n_outputs: int) -> tuple[float, float, float]:
         """The largest ‖∂ℓ/∂z‖², curvature and third derivative in z: (1, ¼, 1/(6√3)); more classes (2, ½, √2/(3√3))."""
@@ -115,13 +137,13 @@ class L2Penalty:
     Examples
     --------
     >>> import numpy as np
-    >>> L2Penalty().value(np.array([[1.0], [2.0]]), penalties=np.array([[1.0], [0.5]]))
-    1.5
+    >>> L2Penalty().value(np.array([1.0, 2.0]), penalties=np.array([1.0, 0.5]))
+    array([0.5, 1. ])
     """
 
-    def value(self, W: Array, penalties: Array) -> float:
-        """½ Σ λ_j W_jc²."""
-        return float(0.5 * (penalties * W**2).sum())
+    def value(self, W: Array, penalties: Array) -> Array:
+        """½ λ_j W_jc² of every coefficient."""
+        return 0.5 * penalties * W**2
 
     def gradient(self, W: Array, penalties: Array) -> Array:
         """λ_j W_jc."""
@@ -132,8 +154,8 @@ class L2Penalty:
         return penalties
 
     def inner(self, W: Array, V: Array) -> Array:
-        """Σ W_jc V_jc over splits and outputs, (n_features,), float64."""
-        return np.einsum("kjc,kjc->j", W, V, dtype=np.float64)
+        """W_jc V_jc of every coefficient."""
+        return W * V
 
 
 def log_gradient(log_penalties: Array, inner: Array, n_splits: int) -> Array:
@@ -141,9 +163,9 @@ def log_gradient(log_penalties: Array, inner: Array, n_splits: int) -> Array:
 
     Parameters
     ----------
-    log_penalties : ndarray of shape (n_features,)
-    inner : ndarray of shape (n_features,)
-        ``Penalty.inner`` of all splits' W and V: ⟨W_j, V_j⟩ for the L2 penalty.
+    log_penalties : ndarray of shape (n_features,) or (n_splits, n_features)
+    inner : ndarray of that shape
+        ``Penalty.inner`` of all splits' W and V, summed: ⟨W_j, V_j⟩ for the L2 penalty.
     n_splits : int
 
     Examples
@@ -152,112 +174,140 @@ def log_gradient(log_penalties: Array, inner: Array, n_splits: int) -> Array:
     >>> log_gradient(np.log([1.0, 2.0]), np.array([3.0, 5.0]), n_splits=5).round(6)
     array([-0.6, -2. ])
     """
-    return -np.exp(log_penalties) / n_splits * inner
+    gradient = np.exp(log_penalties)
+    gradient *= -1.0 / n_splits
+    gradient *= inner
+    return gradient
 
 
 @dataclass(frozen=True)
 class Point:
-    """The rows at one W: their outputs, their predictions (of ``Loss.predictions``) and their losses."""
+    """The rows at one W: their outputs Z, (n_splits, n_outputs, n_rows), and their predictions (``Loss.predictions``)."""
 
     outputs: Array
     predictions: Array
-    losses: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """Σ s_i ℓ(y_i, x_iᵀW + b) + Σ_j λ_j r(W_j) over some rows: a *sum*, Eq. (1).
+    """Σ s_i ℓ(y_i, x_iᵀW + b) + Σ_j λ_j r(W_j) in every split: a *sum* over some rows, Eq. (1).
 
     Attributes
     ----------
-    rows : Rows or RowBlocks
-        float64.
-    labels : ndarray of shape (n_rows,), int
-    targets : ndarray of shape (n_rows, n_outputs)
-        ``loss.targets(labels, n_outputs)``.
-    weights : ndarray of shape (n_rows,)
-    penalties : ndarray of shape (n_features + 1, 1)
+    products : Products
+        With the rows, for n_splits × n_outputs vectors.
+    labels : ndarray of shape (1, n_rows) or (n_splits, n_rows), int
+    weights : ndarray of shape (n_splits, n_rows)
+        Zero for rows that are not counted.
+    penalties : ndarray of shape (1, 1, n_features + 1) or (n_splits, 1, n_features + 1)
         λ_j; zero for the intercept.
+    n_outputs : int
     fit_intercept : bool
     loss : Loss
     penalty : Penalty
     """
 
-    rows: Any
+    products: Products
     labels: NDArray
-    targets: Array
     weights: Array
     penalties: Array
+    n_outputs: int
     fit_intercept: bool
     loss: Loss
     penalty: Penalty
 
     @property
-    def n_outputs(self) -> int:
-        return self.targets.shape[1]
+    def n_splits(self) -> int:
+        return self.weights.shape[0]
+
+    def in_single(self) -> "Objective":
+        """The same in float32 where that is faster, for products that need not be accurate."""
+        products = self.products.in_single()
+        return self if products is self.products else replace(self, products=products, weights=self.weights.astype(np.float32))
 
     def outputs(self, W: Array) -> Array:
-        """X W + b, (n_rows, n_outputs)."""
-        return self.rows.outputs(W[:-1]) + W[-1]
+        """X W + b, (n_splits, n_outputs, n_rows)."""
+        flat = W.reshape(-1, W.shape[-1])
+        Z = self.products.outputs(flat[:, :-1])
+        Z += flat[:, -1:]
+        return Z.reshape(self.n_splits, self.n_outputs, -1)
 
     def at(self, W: Array) -> Point:
-        """The rows' losses and predictions at W."""
+        """The rows' outputs and predictions at W."""
         return self.point(self.outputs(W))
 
     def point(self, outputs: Array) -> Point:
         """The same, where the outputs are known."""
-        return Point(outputs, self.loss.predictions(outputs), self.loss.values(outputs, self.labels))
+        return Point(outputs, self.loss.predictions(outputs))
 
-    def pull(self, R: Array) -> Array:
-        """Xᵀ R, the intercept's row below."""
-        last = R.sum(axis=0) if self.fit_intercept else np.zeros(self.n_outputs)
-        return np.vstack([self.rows.pull(R), last])
+    def losses(self, outputs: Array) -> Array:
+        """The weighted sum of the rows' losses in each split, (n_splits,)."""
+        return np.einsum("ki,ki->k", self.weights, self.loss.values(outputs, self.labels))
 
-    def value(self, point: Point, W: Array) -> float:
-        return float(self.weights @ point.losses + self.penalty.value(W, self.penalties))
+    def values(self, outputs: Array, W: Array) -> Array:
+        """Of each split, (n_splits,)."""
+        return self.losses(outputs) + self.penalty.value(W, self.penalties).sum(axis=(1, 2))
 
     def gradient(self, point: Point, W: Array) -> Array:
-        """∂/∂W, (n_features + 1, n_outputs)."""
-        slopes = self.weights[:, None] * self.loss.gradient(point.predictions, self.targets)
+        """∂/∂W, in the shape of W."""
+        slopes = self.loss.gradient(point.predictions, self.loss.targets(self.labels, self.n_outputs))
+        slopes *= self.weights[:, None]
         return self.pull(slopes) + self.penalty.gradient(W, self.penalties)
 
+    def pull(self, R: Array) -> Array:
+        """Xᵀ R of (n_splits, n_outputs, n_rows), and its sums in the intercept's place."""
+        flat = R.reshape(-1, R.shape[-1])
+        return self._with_intercept(self.products.pull(flat), flat.sum(axis=1))
+
     def hessian_product(self, point: Point, W: Array, U: Array) -> Array:
-        """The Hessian at W times U, (n_features + 1, n_outputs)."""
-        bent = self.weights[:, None] * self.loss.hessian_product(point.predictions, self.outputs(U))
-        return self.pull(bent) + self.penalty_curvature(W) * U
+        """The Hessian at W times U, in the shape of W."""
+        shape, flat = (self.n_splits, self.n_outputs, -1), U.reshape(-1, U.shape[-1])
+        bend = partial(self._bend, point.predictions, flat[:, -1:], shape)
+        return self._with_intercept(*self.products.curved(flat[:, :-1], bend)) + self.penalty_curvature(W) * U
+
+    def _bend(self, predictions, intercept, shape, outputs, where):
+        outputs += intercept.astype(outputs.dtype, copy=False)
+        bent = self.loss.hessian_product(predictions[..., where], outputs.reshape(shape))
+        bent *= self.weights[:, None, where]
+        return bent.reshape(outputs.shape)
+
+    def _with_intercept(self, pulled, sums):
+        stacked = np.column_stack([pulled, sums if self.fit_intercept else np.zeros_like(sums)])
+        return stacked.reshape(self.n_splits, self.n_outputs, -1)
 
     def penalty_curvature(self, W: Array) -> Array:
-        """The penalty's part of the Hessian's diagonal; without an intercept, 1 in its row, which holds it at zero."""
+        """The penalty's part of the Hessian's diagonal; without an intercept, 1 in its place, which holds it at zero."""
         curvature = np.array(self.penalty.curvature(W, self.penalties), dtype=np.float64)
         if not self.fit_intercept:
-            curvature[-1] += 1.0
+            curvature[..., -1] += 1.0
         return curvature
 
+    def curvatures(self, point: Point, first: int, second: int) -> Array:
+        """The weighted ∂²ℓ/∂z_first ∂z_second of every row, (n_splits, n_rows)."""
+        return self.weights * self.loss.curvature(point.predictions, first, second)
+
     def hessian_diagonal(self, point: Point, W: Array) -> Array:
-        """(n_features + 1, n_outputs)."""
-        curvatures = [self.loss.curvature(point.predictions, c, c) for c in range(self.n_outputs)]
-        D = self.weights[:, None] * np.column_stack(curvatures)
-        return np.vstack([self.rows.pull_squares(D), D.sum(axis=0)]) + self.penalty_curvature(W)
+        """In the shape of W."""
+        D = np.stack([self.curvatures(point, c, c) for c in range(self.n_outputs)], axis=1)
+        flat = D.reshape(-1, D.shape[-1])
+        return self._with_intercept(self.products.pull_squares(flat), flat.sum(axis=1)) + self.penalty_curvature(W)
 
     def hessian(self, point: Point, W: Array) -> Array:
-        """(n_outputs (n_features + 1)) squared, one block for each pair of outputs."""
-        K, m = self.n_outputs, self.penalties.shape[0]
-        blocks = np.zeros((K, m, K, m))
+        """(n_splits, m, m) with m = n_outputs (n_features + 1): of each split, a block for each pair of outputs."""
+        K, size = self.n_outputs, W.shape[-1]
+        H = np.zeros((self.n_splits, K, size, K, size))
         for c in range(K):
             for d in range(c, K):
-                blocks[c, :, d] = self._gram(self.weights * self.loss.curvature(point.predictions, c, d))
-                blocks[d, :, c] = blocks[c, :, d].T
-        H = blocks.reshape(K * m, K * m)
-        own = np.broadcast_to(self.penalty_curvature(W), (m, K))
-        H[np.diag_indices_from(H)] += own.T.ravel()
-        return H
+                H[:, c, :, d] = self.gram(self.curvatures(point, c, d))
+                H[:, d, :, c] = H[:, c, :, d].transpose(0, 2, 1)
+        own = np.broadcast_to(self.penalty_curvature(W), W.shape).reshape(self.n_splits, -1)
+        whole, diagonal = H.reshape(self.n_splits, K * size, K * size), np.arange(K * size)
+        whole[:, diagonal, diagonal] += own
+        return whole
 
-    def _gram(self, curvature: Array) -> Array:
-        """[X 1]ᵀ diag(curvature) [X 1], without the last row and column if there is no intercept."""
-        block, sums = self.rows.gram(curvature)
-        gram = np.zeros((block.shape[0] + 1,) * 2)
-        gram[:-1, :-1] = block
-        if self.fit_intercept:
-            gram[-1, :-1] = gram[:-1, -1] = sums
-            gram[-1, -1] = curvature.sum()
-        return gram
+    def gram(self, curvatures: Array) -> Array:
+        """[X 1]ᵀ diag(c) [X 1] of each row c of ``curvatures``; without intercept, zeros in its row and column."""
+        grams = self.products.gram(curvatures)
+        if not self.fit_intercept:
+            grams[:, -1] = grams[:, :, -1] = 0.0
+        return grams

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sksid._kernels._layout import TRAIN, UNUSED, VALIDATION, check_roles
+from sksid._products import Products
 from sksid.objective import L2Penalty, LogisticLoss, Loss, Objective, Penalty
 from sksid.rows import Rows, lay_out
 
@@ -173,30 +174,31 @@ class Problem:
         with np.errstate(over="ignore"):
             return float(np.max(self.rows.squared_norms * weights, initial=0.0))
 
-    def objective(self, split: int, role: int, dense_from: float = np.inf) -> Objective:
-        """The loss of one role's rows in a split, in float64, with penalties of zero.
+    def objective(self, role: int) -> Objective:
+        """The loss of one role's rows in every split, in float64, with penalties of zero.
 
         Parameters
         ----------
-        split : int
         role : TRAIN or VALIDATION
             With the weights of that level: training weights are as they are, validation weights sum to 1.
-        dense_from : float, default=inf
-            The share of non-zeros from which sparse rows are taken dense.
         """
-        roles, chosen = self.roles, np.flatnonzero(self.roles.role[:, split] == role)
-        weights = roles.train_weights(split) if role == TRAIN else roles.val_weights(split)
-        labels = roles.labels_of(split)[chosen]
+        roles = self.roles
+        weights = roles.train_weights if role == TRAIN else roles.val_weights
         return Objective(
-            rows=self.rows.take(chosen, dense_from),
-            labels=labels,
-            targets=self.loss.targets(labels, self.n_outputs),
-            weights=weights[chosen],
-            penalties=np.zeros((self.n_features + 1, 1)),
+            products=self.products,
+            labels=roles.labels.T,
+            weights=np.array([weights(k) for k in range(self.n_splits)]),
+            penalties=np.zeros((1, 1, self.n_features + 1)),
+            n_outputs=self.n_outputs,
             fit_intercept=self.fit_intercept,
             loss=self.loss,
             penalty=self.penalty,
         )
+
+    @cached_property
+    def products(self) -> Products:
+        """Of the rows, for the vectors of all splits and outputs."""
+        return Products(self.rows, self.n_splits * self.n_outputs)
 
     def of_splits(self, splits: NDArray) -> "Problem":
         """The same rows in some of the splits only, an array of int."""
@@ -265,7 +267,7 @@ def problem_of(
         start, stop = (used[0], used[-1] + 1) if used.size else (0, 0)
         rows, role = rows.span(start, stop), np.ascontiguousarray(role[start:stop])
     weights = np.ones(rows.n_rows) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)[rows.samples]
-    val_sums = ((role == VALIDATION) * weights[:, None]).sum(axis=0)
+    val_sums = np.array([weights[role[:, k] == VALIDATION].sum() for k in range(len(splits))])
     labels = np.asarray(labels, dtype=np.int32)[rows.samples]
     roles = Roles(
         labels=np.ascontiguousarray(labels.reshape(rows.n_rows, 1 if labels.ndim == 1 else labels.shape[1])),
@@ -279,10 +281,13 @@ def problem_of(
 
 def _roles_of(samples, splits):
     """The role of every row in each split, (n_rows, n_splits): of a sample's copies, the first are its training rows."""
-    n_samples, copy = 1 + samples.max(initial=-1), _copies(samples)[:, None]
-    train = np.column_stack([np.bincount(train, minlength=n_samples) for train, _ in splits])[samples]
-    parts = train + np.column_stack([np.bincount(val, minlength=n_samples) for _, val in splits])[samples]
-    return np.where(copy < train, TRAIN, np.where(copy < parts, VALIDATION, UNUSED)).astype(np.int8)
+    n_samples, copy = 1 + samples.max(initial=-1), _copies(samples)
+    role = np.empty((samples.size, len(splits)), dtype=np.int8)
+    for k, (train, val) in enumerate(splits):
+        times = np.bincount(train, minlength=n_samples)
+        role[:, k] = np.where(copy < (times + np.bincount(val, minlength=n_samples))[samples], VALIDATION, UNUSED)
+        role[copy < times[samples], k] = TRAIN
+    return role
 
 
 def _copies(samples):
@@ -335,7 +340,7 @@ def search_dtype(rows: Any, n_splits: int) -> Any:
 
 def as_indices(splits: Iterable, n_rows: int) -> list[tuple[NDArray, NDArray]]:
     """Splits as arrays of row numbers; masks and numbers from the end are taken, too."""
-    numbers = np.arange(n_rows)
+    numbers = np.arange(n_rows, dtype=np.int32 if n_rows <= np.iinfo(np.int32).max else np.int64)
     return [(numbers[np.asarray(train)], numbers[np.asarray(val)]) for train, val in splits]
 
 

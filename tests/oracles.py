@@ -37,7 +37,7 @@ def split_losses(X, y, splits, log_penalties, sample_weight=None, fit_intercept=
 
 def solve_directly(problem, log_penalties):
     """W and b of one split by Newton steps to convergence, from zero."""
-    solver = Aid(tol=1e-12)
+    solver = Aid(tol=1e-12, first_tol=None)
     coef, intercept = solver.coefficients(problem, solver.advance(problem, solver.init(problem, log_penalties)))
     return coef[0], intercept[0]
 

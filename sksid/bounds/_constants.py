@@ -288,10 +288,10 @@ def at_solution(constants: Constants, problem: Problem, split: int, coef: NDArra
     """
     share, squares, n = training(problem, split)
     loss, targets = problem.loss, problem.loss.targets(problem.roles.labels_of(split), problem.n_outputs)
-    outputs = problem.rows.outputs(np.asarray(coef, dtype=np.float64).T)
-    residuals = share[:, None] * loss.gradient(loss.predictions(outputs), targets)
-    gradient = np.linalg.norm(problem.rows.pull(residuals))
-    variance = n * np.sum(residuals**2 * squares[:, None]) - gradient**2
+    outputs = problem.rows.outputs(np.asarray(coef, dtype=np.float64).T).T
+    residuals = share * loss.gradient(loss.predictions(outputs), targets)
+    gradient = np.linalg.norm(problem.rows.pull(residuals.T))
+    variance = n * np.sum(residuals**2 * squares) - gradient**2
     _, bend, _ = problem.loss.bounds(problem.n_outputs)
     return replace(
         constants,

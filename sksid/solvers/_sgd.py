@@ -133,7 +133,7 @@ class Sgd:
     warm: bool = True
     averaging: bool = False
 
-    exact = False
+    threads_itself = False
     precise = False  # the noise of its steps keeps it from the accuracy of a reported score
     takes_unpenalized = False  # its map contracts by the penalties
     takes_any_objective = False
@@ -230,7 +230,7 @@ class Sgd:
         losses = []
         for split, table in enumerate(state.tables[LOWER]):
             outputs = rows.rows.outputs(table[:-1, : rows.n_outputs]) + table[-1, : rows.n_outputs]
-            losses.append(rows.roles.val_weights(split) @ rows.loss.values(outputs, rows.roles.labels_of(split)))
+            losses.append(rows.roles.val_weights(split) @ rows.loss.values(outputs.T, rows.roles.labels_of(split)))
         return np.array(losses, dtype=np.float64)
 
     def log_gradient(self, problem: Problem, state: SgdState) -> NDArray:
@@ -269,9 +269,9 @@ def _look(problem, state, split, weights):
     labels = problem.roles.labels_of(split)
     outputs = problem.rows.outputs(table[:-1, :K]) + table[-1, :K]
     predictions = np.zeros((problem.n_rows, padded), dtype=problem.dtype)
-    predictions[:, :K] = loss.predictions(outputs)
-    slopes = loss.gradient(predictions[:, :K], loss.targets(labels, K).astype(problem.dtype))
-    state.losses[split] = val @ loss.values(outputs, labels)
+    predictions[:, :K] = loss.predictions(outputs.T).T
+    slopes = loss.gradient(predictions[:, :K].T, loss.targets(labels, K).astype(problem.dtype)).T
+    state.losses[split] = val @ loss.values(outputs.T, labels)
     pushed = np.hstack([slopes * val[:, None], slopes * weights[:, None]])
     last = pushed.sum(axis=0, keepdims=True, dtype=np.float64) * problem.fit_intercept
     pulled = np.vstack([problem.rows.pull(pushed), last])
@@ -288,7 +288,8 @@ def _error_bound(problem, state, split, weights, predictions, right, gradient):
     K, penalties = problem.n_outputs, np.exp(state.log_penalties)[:, None]
     W, V = (table[:, :K].astype(np.float64) for table in state.tables[:, split])
     adjoint = state.tables[ADJOINT, split]
-    bent = problem.loss.hessian_product(predictions[:, :K], problem.rows.outputs(adjoint[:-1, :K]) + adjoint[-1, :K])
+    outputs = problem.rows.outputs(adjoint[:-1, :K]) + adjoint[-1, :K]
+    bent = problem.loss.hessian_product(predictions[:, :K].T, outputs.T).T
     left = problem.rows.pull(weights[:, None] * bent) + penalties * V[:-1] - right[:-1, :K]
     scale = np.sqrt(penalties)
     errors = np.linalg.norm(gradient[:-1] / scale), np.linalg.norm(left / scale)
@@ -303,7 +304,8 @@ def _set_rates(problem, state):
 
 
 def _log_gradient(problem, state, sides):
-    return log_gradient(state.log_penalties, problem.penalty.inner(*sides), problem.n_splits)
+    inner = np.sum(problem.penalty.inner(*sides), axis=(0, 2), dtype=np.float64)
+    return log_gradient(state.log_penalties, inner, problem.n_splits)
 
 
 def _side(problem, state, side):
