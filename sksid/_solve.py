@@ -14,10 +14,13 @@ from sksid.solvers import Solver
 RATES = (0.5, 0.98)  # limits of the estimated rate at which changes shrink from epoch to epoch
 FIRST_RATE = 0.7  # where there has been one change only
 LATEST = 3  # changes that tell what is left
-EXACT = 2.0  # error of an exact solver's hypergradient, in units of its relative residual
 MOVE_RATES = (0.5, 0.98)  # by which the moves of a fit do
 NOISE, SECOND_NOISE = 0.6, 1.8  # error of a stochastic iteration, by its two estimates; after its second budget
-SOLVED = 1e-5  # the relative residual at which an exact solver has done what it can, whatever was asked
+SAFE, LOOSE = 4.0, 0.05  # what is allowed for in errors that are estimated as shares of a bound, and the least such share
+UNKNOWN = 0.6  # such a share where there is no change yet
+FALLEN = 0.3  # to this share of the one before a bound has fallen, where a change tells what it was worth
+OF_ALL = 0.01  # of the error that is allowed in any row, that in the root mean square
+SOLVED = 1e-7  # the relative error at which a deterministic solver has done what it can, whatever was asked
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Result:
     error : float
         Estimated error: of the (projected) hypergradient in its largest entry, or of a fit's outputs.
     reason : {"converged", "max_epochs", "stalled"}
-        Why it has ended: the error met the tolerance, the epochs ran out, or an exact solver could get no further.
+        Why it has ended: the error met the tolerance, the epochs ran out, or a deterministic solver could get no further.
     n_epochs : float
         Spent on it.
     """
@@ -103,7 +106,7 @@ def solve(
         As in sksid.solvers; the state is at the log penalties in question.
     rtol, value_tol : float
         Stop where the estimated error of the largest entry of ``project(∂F/∂log λ)`` is at most
-        ``rtol * max|entry| + value_tol * F``. An exact solver may also stop where its systems are solved to 1e-5.
+        ``rtol * max|entry| + value_tol * F``.
     value_rtol : float, default=inf
         And where the estimated relative error of F is at most this as well.
     max_epochs : float
@@ -128,47 +131,81 @@ def solve(
     >>> result.reason
     'converged'
     """
-    project = project or (lambda gradient: gradient)
-    before, value, history, residuals, reason, start = None, np.nan, [], [np.inf], "max_epochs", state.n_epochs
-    if warm and not solver.exact:
-        before, value = solver.log_gradient(problem, state), float(np.mean(solver.losses(problem, state)))
+    watch, reason, start = _Watch(problem, project or (lambda gradient: gradient)), "max_epochs", state.n_epochs
+    if warm:
+        watch.before = solver.log_gradient(problem, state), float(np.mean(solver.losses(problem, state)))
     while state.n_epochs - start < max_epochs:
         state = solver.advance(problem, state, 1.0)
         gradient, losses = solver.log_gradient(problem, state), solver.losses(problem, state)
-        progress = solver.progress(problem, state)
-        residuals.append(progress.accuracy)
-        if before is not None:
-            change = gradient - before
-            history.append((_largest(project(change)), float(np.linalg.norm(change)), abs(float(np.mean(losses)) - value)))
-        error = _error_of(solver, problem, project, gradient, progress, history, residuals)
-        size = _largest(project(gradient))
-        allowed = rtol * size + value_tol * np.mean(losses)
-        near = error <= allowed
-        if solver.exact:
-            known, near = True, near or residuals[-1] <= SOLVED
-        else:
-            known = bool(history) and (bool(progress.changes) or residuals[-1] ** 2 * size <= 4.0 * allowed)
-        if known and near and (solver.exact or _left_of_changes(history, residuals, 2) <= value_rtol * np.mean(losses)):
+        watch.look(gradient, float(np.mean(losses)), solver.progress(problem, state))
+        if watch.is_near(rtol, value_tol, value_rtol):
             reason = "converged"
             break
-        if solver.exact and not residuals[-1] <= 0.5 * residuals[-2]:
-            reason = "stalled"  # what is left is rounding, or beyond the solver
+        if watch.stalls():
+            reason = "converged" if watch.residuals[-1] <= SOLVED else "stalled"
             break
-        before, value = gradient, float(np.mean(losses))
-    return state, Result(losses, gradient, float(error), reason, state.n_epochs - start)
+    return state, Result(losses, gradient, float(watch.error), reason, state.n_epochs - start)
 
 
-def _error_of(solver, problem, project, gradient, progress, history, residuals):
-    """The estimated error of the largest entry of the projected gradient, by what the solver lets be known of it."""
-    size = np.abs(gradient)
-    if not size.any():  # no feature weighs anything: what is left to solve, the intercept, is in F alone
-        return 0.0
-    if solver.exact:
-        return EXACT * residuals[-1] * _largest(project(size))
-    if progress.changes:
-        parts = [_largest(project(part)) for part in progress.changes]
-        return _left_of_noise([change for change, *_ in history], parts, residuals[-1] * size.sum())
-    return max(_left_of_changes(history, residuals, 0), np.finfo(problem.dtype).eps * _largest(project(size)))
+class _Watch:
+    """What is left to solve, by the solver's own estimates where it gives them, else by the changes from epoch to epoch.
+
+    ``history`` has of each epoch the largest entry of the projected gradient's change, the norm of the whole one's, and the
+    change of F; ``residuals`` the relative residual of the adjoint system; ``bounds`` the solver's bound on the error.
+    """
+
+    def __init__(self, problem, project):
+        self.problem, self.project, self.before = problem, project, None
+        self.history, self.residuals, self.bounds = [], [np.inf], []
+        self.error = np.inf
+
+    def look(self, gradient, value, progress):
+        """Take note of an epoch, and estimate the error of the largest entry of the projected gradient: ``error``."""
+        self.progress, self.value = progress, value
+        self.residuals.append(progress.accuracy)
+        if self.before is not None:
+            change = gradient - self.before[0]
+            self.history.append((_largest(self.project(change)), float(np.linalg.norm(change)), abs(value - self.before[1])))
+            del change  # as large as the gradient
+        self.before, self.size = (gradient, value), _largest(self.project(gradient))
+        parts = np.abs(gradient)
+        if not parts.any():  # no feature weighs anything: what is left to solve, the intercept, is in F alone
+            self.bounds.append(0.0)
+            self.error = 0.0
+        elif progress.gradient_error is not None:
+            self.bounds.append(progress.gradient_error * _largest(self.project(parts)) / parts.sum())
+            self.error = _left_of_bounds(self.bounds, self.history)
+        elif progress.changes:
+            thirds = [_largest(self.project(part)) for part in progress.changes]
+            bound = self.residuals[-1] * parts.sum()
+            self.error = _left_of_noise([change for change, *_ in self.history], thirds, bound)
+        else:
+            rounding = np.finfo(self.problem.dtype).eps * _largest(self.project(parts))
+            self.error = max(_left_of_changes(self.history, self.residuals, 0), rounding)
+
+    def is_near(self, rtol, value_tol, value_rtol):
+        """Whether the errors of gradient and F are known, and small enough."""
+        allowed = rtol * self.size + value_tol * self.value
+        if self.progress.gradient_error is not None:
+            return self.error <= allowed and self.progress.value_error <= min(value_rtol, rtol) * self.value
+        known = self.history and (self.progress.changes or self.residuals[-1] ** 2 * self.size <= 4.0 * allowed)
+        value_left = _left_of_changes(self.history, self.residuals, 2)
+        return bool(known) and self.error <= allowed and value_left <= value_rtol * self.value
+
+    def stalls(self):
+        """Whether the solver's own bounds fall no more: what is left is rounding, or beyond it."""
+        told = self.progress.gradient_error is not None
+        return told and len(self.bounds) > 2 and self.bounds[-1] > 0.5 * self.bounds[-3]
+
+
+def _left_of_bounds(bounds, history):
+    """The error where there are bounds on it: the share of them that changes have shown to be real, four times.
+
+    A bound by Cauchy and Schwarz may be hundreds of times too large. Where it has fallen, the change is what it was off before.
+    """
+    falls = zip(history[-len(bounds) + 1 :], bounds, bounds[1:], strict=False)
+    shares = [change / before for (change, *_), before, after in falls if after < FALLEN * before]
+    return bounds[-1] * (min(1.0, max(LOOSE, SAFE * max(shares))) if shares else UNKNOWN)
 
 
 def _largest(values):
@@ -266,18 +303,18 @@ def fit(
     ((1, 1, 8), True)
     """
     state = solver.init(problem, log_penalties, seed=seed, start=start)
-    moved, n_rounds, error, reason = np.inf, 0, np.inf, "max_epochs"
+    moved, n_rounds, error, told, reason = np.inf, 0, np.inf, False, "max_epochs"
     while reason == "max_epochs" and state.n_epochs < max_epochs:
         state = solver.advance(problem, state)
         progress, before, n_rounds = solver.progress(problem, state), moved, n_rounds + 1
-        moved = progress.moved
+        moved, last, told = progress.moved, error if told else np.inf, progress.gradient_error is not None
         if np.isfinite(moved):
             rate = float(np.clip(moved / before if before > 0 else 0.0, *MOVE_RATES))
             error = moved * rate / (1.0 - rate)
         else:
             error = progress.residual
-        if error <= tol and (solver.exact or n_rounds > 2):
+        if error <= (OF_ALL * tol if told else tol) and (told or n_rounds > 2):
             reason = "converged"
-        elif solver.exact:
-            reason = "stalled"
+        elif told and error > 0.5 * last:
+            reason = "converged" if error <= tol else "stalled"
     return state, Result(np.full(1, np.nan), np.empty(0), error, reason, state.n_epochs)

@@ -218,7 +218,7 @@ def test_many_features_without_a_penalty_by_conjugate_gradient(n_classes):
     splits = list(StratifiedKFold(3).split(X, y))
     problem = make_problem(X, y, splits, n_classes=n_classes, dtype=np.float64)
     gradients = []
-    for solver in (Aid(), Aid(max_direct=1)):
+    for solver in (Aid(first_tol=None), Aid(max_direct=1, first_tol=None)):
         state = solver.advance(problem, solver.init(problem, log_penalties))
         expected = split_losses(X, y, splits, np.where(free, np.log(1e-6), 0.0))
         np.testing.assert_allclose(solver.losses(problem, state), expected, rtol=1e-4)

@@ -21,21 +21,20 @@ from sksid.structures import matrix
 class FullNewton:
     """A toy: Newton steps with the whole Hessian, and the adjoint from the last one; W and V have the intercept below."""
 
-    exact = precise = takes_unpenalized = takes_any_objective = True
+    threads_itself = precise = takes_unpenalized = takes_any_objective = True
 
     def init(self, problem, log_penalties, seed=0, start=None):
-        W, V = np.zeros((2, problem.n_splits, problem.n_features + 1, problem.n_outputs))
+        W, V = np.zeros((2, problem.n_splits, problem.n_outputs, problem.n_features + 1))
         return SimpleNamespace(log_penalties=np.array(log_penalties), W=W, V=V, n_epochs=0.0)
 
     def advance(self, problem, state, n_epochs=1.0):
-        penalties = np.append(np.exp(state.log_penalties), 0.0)[:, None]
-        for k, W in enumerate(state.W):
-            lower, upper = replace(problem.objective(k, TRAIN), penalties=penalties), problem.objective(k, VALIDATION)
-            for _ in range(30):
-                point = lower.at(W)
-                W -= solve(lower.hessian(point, W), lower.gradient(point, W))
-            if problem.has_validation:
-                state.V[k] = solve(lower.hessian(point, W), upper.gradient(upper.at(W), W))
+        penalties = np.append(np.exp(state.log_penalties), 0.0)[None, None]
+        lower, upper = replace(problem.objective(TRAIN), penalties=penalties), problem.objective(VALIDATION)
+        for _ in range(30):
+            point = lower.at(state.W)
+            state.W -= solve(lower.hessian(point, state.W), lower.gradient(point, state.W))
+        if problem.has_validation:
+            state.V = solve(lower.hessian(point, state.W), upper.gradient(upper.at(state.W), state.W))
         state.n_epochs += 1.0
         return state
 
@@ -44,31 +43,31 @@ class FullNewton:
         return state
 
     def losses(self, problem, state, rows=None):
-        uppers = [(rows or problem).objective(k, VALIDATION) for k in range(problem.n_splits)]
-        return np.array([upper.weights @ upper.at(W).losses for upper, W in zip(uppers, state.W, strict=True)])
+        upper = (rows or problem).objective(VALIDATION)
+        return upper.losses(upper.outputs(state.W))
 
     def log_gradient(self, problem, state):
-        return -np.exp(state.log_penalties) * (state.W * state.V)[:, :-1].sum(axis=(0, 2)) / problem.n_splits
+        return -np.exp(state.log_penalties) * (state.W * state.V)[..., :-1].sum(axis=(0, 1)) / problem.n_splits
 
     def progress(self, problem, state):
-        return Progress(residual=0.0, relative_residual=0.0)
+        return Progress(residual=0.0, gradient_error=0.0, value_error=0.0)
 
     def coefficients(self, problem, state):
-        return state.W[:, :-1].transpose(0, 2, 1), state.W[:, -1]
+        return state.W[..., :-1], state.W[..., -1]
 
     def adjoint(self, problem, state):
-        return state.V[:, :-1].transpose(0, 2, 1), state.V[:, -1]
+        return state.V[..., :-1], state.V[..., -1]
 
 
 def solve(H, right):
-    """H⁻¹ right, where H has a block for each pair of outputs."""
-    return np.linalg.solve(H, right.T.ravel()).reshape(right.T.shape).T
+    """H⁻¹ right of every split."""
+    return np.linalg.solve(H, right.reshape(*H.shape[:2], 1)).reshape(right.shape)
 
 
 @pytest.mark.parametrize("structure", ["shared", "per_feature"])
 def test_a_search_takes_a_solver_of_ones_own(structure, cancer):
     X, y = cancer
-    own, ours = (search_for(structure, solver=solver, max_iter=5).fit(X, y) for solver in (FullNewton(), Aid()))
+    own, ours = (search_for(structure, solver=solver, max_iter=5).fit(X, y) for solver in (FullNewton(), Aid(first_tol=None)))
     np.testing.assert_allclose(own.penalties_, ours.penalties_, rtol=1e-4)
     np.testing.assert_allclose(own.predict_proba(X), ours.predict_proba(X), atol=1e-6)
 
@@ -79,7 +78,7 @@ def test_a_solver_of_ones_own_serves_splits_with_features_of_their_own():
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression())
     own, ours = (
         search_for("shared", solver=solver, estimator=pipeline).fit(texts, np.arange(120) % 2)
-        for solver in (FullNewton(), "aid")
+        for solver in (FullNewton(), Aid(first_tol=None))
     )
     np.testing.assert_allclose(own.penalties_, ours.penalties_, rtol=1e-4)
 
@@ -139,7 +138,9 @@ def test_what_a_solver_declares_that_it_cannot_do_is_refused(cancer):
 
 def test_equal_matrices_of_the_splits_are_one_matrix(cancer):
     A = np.column_stack([np.ones(30), np.linspace(-1, 1, 30)])
-    one, each = (search_for(structure, solver="aid").fit(*cancer) for structure in (A, matrix(A, per_split=[A] * 3)))
+    one, each = (
+        search_for(structure, solver=Aid(first_tol=None)).fit(*cancer) for structure in (A, matrix(A, per_split=[A] * 3))
+    )
     assert each.structure_.n_splits == 3
     np.testing.assert_allclose(each.penalties_, one.penalties_, rtol=1e-6)
     np.testing.assert_allclose(each.cv_results_["mean_test_score"], one.cv_results_["mean_test_score"], rtol=1e-6)

@@ -33,7 +33,7 @@ class Figure:
         self.problem = make_problem(X, y, splits, n_classes=len(np.unique(y)), fit_intercept=False, dtype=np.float64)
         self.log_penalties = np.broadcast_to(np.log(penalties) + np.log(n), X.shape[1]).copy()
         self.project = np.sum if np.isscalar(penalties) else np.asarray
-        solver = Aid(tol=1e-13)
+        solver = Aid(tol=1e-13, first_tol=None)
         state = solver.advance(self.problem, solver.init(self.problem, self.log_penalties))
         self.exact = self.project(solver.log_gradient(self.problem, state))
         self.q = bounds.curvature(self.problem, 0, self.log_penalties).q

@@ -141,7 +141,7 @@ def test_result_says_when_the_epochs_ran_out(cancer):
 def test_projection_decides_what_is_converged(cancer):
     X, y = cancer
     problem = make_problem(X, y, folds(X, y), n_classes=2, dtype=np.float64)
-    structure, solver = make_structure("shared", X), Aid(tol=1e-10)
+    structure, solver = make_structure("shared", X), Aid(tol=1e-12)
     _, estimate = solve(
         problem, solver, solver.init(problem, np.zeros(30)), rtol=1e-8, max_epochs=50, project=structure.pull_back
     )

@@ -39,7 +39,7 @@ def without_common_part(coef):
 def test_dual_agrees_with_aid(n_classes, fit_intercept, sparse):
     X, y, log_penalties = make_data(n_classes, sparse)
     problem = make_three_splits(X, y, fit_intercept=fit_intercept)
-    aid, dual = Aid(tol=1e-11), Dual()
+    aid, dual = Aid(tol=1e-11, first_tol=None), Dual()
     exact = aid.advance(problem, aid.init(problem, log_penalties))
     state = dual.advance(problem, dual.init(problem, log_penalties + 1.0), 6)
     state = dual.advance(problem, dual.rescale(problem, state, log_penalties), 150)

@@ -1,57 +1,72 @@
-"""Approximate implicit differentiation, deterministic: Newton for the lower level, then the adjoint system.
+"""Approximate implicit differentiation, deterministic: Newton for the lower level, then the adjoint system, all splits at once.
 
-Both systems are solved by conjugate gradient (HOAG: Pedregosa, ICML 2016), Eqs. (16) and (17). Its preconditioner is a Cholesky
-factor of the Hessian where that is small, kept over W and λ for as long as it serves; elsewhere the Hessian's diagonal.
+Both systems are solved by preconditioned conjugate gradient (HOAG: Pedregosa, ICML 2016), Eqs. (16) and (17), as accurately as
+it is asked for: one product of the rows serves all splits and outputs, one preconditioner all splits.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse.linalg import LinearOperator, cg
 
 from sksid._threads import single_blas_thread
-from sksid.objective import log_gradient
+from sksid.objective import Objective, Point, log_gradient
 from sksid.problem import TRAIN, VALIDATION, Problem
+from sksid.solvers import _preconditioner as preconditioners
+from sksid.solvers._conjugate import conjugate_gradient
 from sksid.solvers._contract import Progress, check_finite, is_count, is_positive, require
 
 MAX_HALVINGS = 40
-DENSE_FROM = 0.1  # share of non-zeros from which BLAS on all entries beats sparse products
 SUFFICIENT_DECREASE = 1e-4
-USUAL_NORMS = (0.1, 1e4)  # of rows; accuracies are taken in units of the norm where it lies outside
+FORCING = (1e-4, 0.3)  # relative accuracy of a Newton step: the square of what the last one has left (Eisenstat and Walker)
+EXTRAPOLATE = 1.0  # farthest, in units of the last change of log λ
+CLOSE = 1e-3  # the relative error from which Newton's gradients fall unless they are rounding
+AT_LEAST = 2  # iterations of the first solves at new penalties
+IN_SINGLE = 100  # iterations in float32, before rounding may be what is in the way
+ROUNDING = 1e-14  # of a gradient, beside the penalties' part of it
 
 
 @dataclass
 class AidState:
     """Where the deterministic solver stands.
 
-    ``coef`` and ``adjoint`` are (n_splits, n_features + 1, n_outputs): the last row is the intercept, zero without one.
-    ``objectives`` are, for each split, the objectives of its training and validation rows, with penalties of zero; ``factors``
-    its latest Cholesky factor, or None; ``tol`` is the accuracy of the next solves. ``residuals`` are the largest entries of
-    the lower levels' gradients per unit of weight; ``lower_residuals`` and ``adjoint_residuals`` are the residuals of the two
-    systems relative to the penalties' terms in them; all three are (n_splits,). ``log_penalties`` are (n_features,), or
-    (n_splits, n_features) where they differ by split. ``units``, (n_features + 1, 1), multiply gradients before they are
-    compared with an accuracy.
+    ``coef`` and ``adjoint`` are (n_splits, n_outputs, n_features + 1): the last entry is the intercept, zero without one;
+    ``outputs``, (n_splits, n_outputs, n_rows), those of all rows at ``coef``. ``lower`` and ``upper`` are the objectives of
+    training and validation rows, with penalties of zero. ``lower_errors`` and ``adjoint_errors``, (n_splits,), are the
+    estimated errors of both solves in the norm of the Hessian; ``gradient`` is the lower levels' gradient. ``least`` are the
+    smallest known eigenvalues of the preconditioned Hessians, ``spent`` what iterations have cost that a better preconditioner
+    might have saved. ``tol`` is the accuracy of the next epoch, ``unit`` 1 / the norm of a row, by which gradients are
+    multiplied where they are compared with rounding. ``before`` are the log penalties, W and V of the last solution but one.
+    ``is_new`` tells that W and V are not those of these penalties yet: each is to move, however near it seems.
     """
 
     coef: NDArray
     adjoint: NDArray
+    outputs: NDArray | None
     losses: NDArray
-    residuals: NDArray
-    lower_residuals: NDArray
-    adjoint_residuals: NDArray
+    gradient: NDArray
+    lower_errors: NDArray
+    adjoint_errors: NDArray
     log_penalties: NDArray
-    objectives: list
-    factors: list
+    lower: Objective
+    upper: Objective
+    costs: Any
     tol: float
-    units: NDArray
+    unit: float
+    least: NDArray
+    spent: float
+    preconditioner: Any = None
+    before: Any = None
+    is_new: bool = True
     n_epochs: float = 0.0
 
-    def penalties(self, split):
-        """λ_j of one split, and the intercept's zero, (n_features + 1, 1)."""
-        logs = self.log_penalties if self.log_penalties.ndim == 1 else self.log_penalties[split]
-        return np.append(np.exp(logs), 0.0)[:, None]
+    @property
+    def penalties(self) -> NDArray:
+        """λ_j, and the intercept's zero, (n_splits or 1, 1, n_features + 1)."""
+        logs = np.atleast_2d(self.log_penalties)
+        return np.column_stack([np.exp(logs), np.zeros(logs.shape[0])])[:, None]
 
 
 @dataclass(frozen=True)
@@ -60,20 +75,20 @@ class Aid:
 
     Parameters
     ----------
-    max_direct : int, default=1000
-        Unknowns (n_features + 1) × n_outputs up to which a Hessian is formed and factorized.
+    max_direct : int, default=3000
+        Unknowns (n_features + 1) × n_outputs up to which whole Hessians may be formed; 0 forms no matrix at all.
     tol : float, default=1e-8
-        Accuracy of every solve: the largest entry of the lower level's gradient per unit of weight, and the relative
-        residual of the adjoint system.
-    first_tol, tightening : float, default=None and 0.3
-        HOAG's decreasing accuracy: the first solve is to ``first_tol``, each further one ``tightening`` times as accurate, down
-        to ``tol``. Summable, so that an outer descent converges (Pedregosa 2016, Theorem 2). None is ``tol`` throughout.
+        The best accuracy of a solve: the error of W in the norm of the Hessian, relative to the penalties' part of it, and
+        the same of V.
+    first_tol, tightening : float, default=0.1 and 0.1
+        HOAG's decreasing accuracy: the first epoch at new penalties solves to ``first_tol``, each further one ``tightening``
+        times as accurately, down to ``tol`` (Pedregosa 2016, Theorem 2). None is ``tol`` at once.
     max_newton : int, default=50
         Newton steps in one epoch at most.
     cg_max_iter : int, default=1000
         Longest run of conjugate gradient.
-    refactor_after : int, default=12
-        A factor is dropped after a solve that took more iterations of conjugate gradient than this.
+    n_jobs : int, default=None
+        Threads for products, as scikit-learn reads it; the results do not depend on it.
 
     Examples
     --------
@@ -86,14 +101,15 @@ class Aid:
     True
     """
 
-    max_direct: int = 1000
+    max_direct: int = 3000
     tol: float = 1e-8
-    first_tol: float | None = None
-    tightening: float = 0.3
+    first_tol: float | None = 0.1
+    tightening: float = 0.1
     max_newton: int = 50
     cg_max_iter: int = 1000
-    refactor_after: int = 12
+    n_jobs: int | None = None
 
+    threads_itself = True
     precise = True
     takes_unpenalized = True
     takes_any_objective = True
@@ -104,199 +120,227 @@ class Aid:
         remedy = f"Set at least tol, {self.tol}, or None for tol throughout."
         require(self, lambda x: x is None or is_positive(x) and x >= self.tol, remedy, "first_tol")
         require(self, lambda x: is_positive(x) and x < 1, "Set a number between 0 and 1.", "tightening")
-        require(self, is_count, "Set a whole number, at least 1.", "max_newton", "cg_max_iter", "refactor_after")
+        require(self, is_count, "Set a whole number, at least 1.", "max_newton", "cg_max_iter")
+        jobs = "Set a whole number other than 0, or None."
+        require(self, lambda x: x is None or is_count(x) or is_count(-x if isinstance(x, int) else x), jobs, "n_jobs")
 
     @property
-    def exact(self) -> bool:
-        """Whether both solves have converged after one epoch: not with the decreasing accuracy of ``first_tol``."""
-        return self.first_tol is None
+    def _first(self):
+        return self.tol if self.first_tol is None else self.first_tol
 
     def init(self, problem: Problem, log_penalties: NDArray, seed: int = 0, start: tuple | None = None) -> AidState:
         """W = 0, V = 0, or at ``start``. Nothing is random: ``seed`` has no effect."""
-        sides = np.zeros((2, problem.n_splits, problem.n_features + 1, problem.n_outputs))
-        for side, models in zip(sides, start or (), strict=False):
-            side[:] = _stack_intercept(*models)
-        roles = (TRAIN, VALIDATION) if problem.has_validation else (TRAIN,)
+        F, K = problem.n_splits, problem.n_outputs
+        sides = np.zeros((2, F, K, problem.n_features + 1))
+        for side, (coef, intercept) in zip(sides, start or (), strict=False):
+            side[..., :-1], side[..., -1] = coef, intercept
+        lower = problem.objective(TRAIN)
+        costs = preconditioners.costs_of(lower, self.max_direct)
         return AidState(
             coef=sides[0],
             adjoint=sides[1],
-            losses=np.full(problem.n_splits, np.nan),
-            residuals=np.full(problem.n_splits, np.inf),
-            lower_residuals=np.full(problem.n_splits, np.inf),
-            adjoint_residuals=np.full(problem.n_splits, np.inf if problem.has_validation else 0.0),
+            outputs=None,
+            losses=np.full(F, np.nan),
+            gradient=np.zeros_like(sides[0]),
+            lower_errors=np.full(F, np.inf),
+            adjoint_errors=np.zeros(F),
             log_penalties=np.array(log_penalties, dtype=np.float64),
-            objectives=[[problem.objective(k, role, DENSE_FROM) for role in roles] for k in range(problem.n_splits)],
-            factors=[None] * problem.n_splits,
-            tol=self.tol if self.first_tol is None else self.first_tol,
-            units=_units(problem),
+            lower=lower,
+            upper=problem.objective(VALIDATION),
+            costs=costs,
+            tol=self._first,
+            unit=float(np.exp(-0.5 * problem.log_scale)),
+            least=np.ones(F),
+            spent=preconditioners.CREDIT * costs.product,
         )
 
     def advance(self, problem: Problem, state: AidState, n_epochs: float = 1.0) -> AidState:
-        """Solve both systems of every split; any ``n_epochs`` is one epoch."""
-        with single_blas_thread:
-            for split in range(problem.n_splits):
-                self._advance_split(state, split)
-        state.n_epochs += 1.0
-        state.tol = max(self.tol, self.tightening * state.tol)
+        """Solve both systems of every split to the accuracy that is next; any ``n_epochs`` is one epoch."""
+        with single_blas_thread, state.lower.products.threads(self.n_jobs) as products:
+            lower = replace(state.lower, products=products, penalties=state.penalties)
+            point = self._descend(state, lower)
+            if problem.has_validation:
+                self._adjoint(state, lower, replace(state.upper, products=products), point)
+        state.n_epochs, state.is_new = state.n_epochs + 1.0, False
         check_finite(state.coef, "aid")
         check_finite(state.adjoint, "aid")
+        reached = float(self._relative_errors(state).max())
+        state.tol = max(self.tol, self.tightening * min(state.tol, reached))
         return state
 
-    def _advance_split(self, state, split):
-        train, *validation = state.objectives[split]
-        lower = replace(train, penalties=state.penalties(split))
-        W, point = self._descend(state, split, lower)
-        state.coef[split] = W
-        for upper in validation:
-            seen = upper.at(W)
-            state.losses[split] = upper.weights @ seen.losses
-            right, V = upper.gradient(seen, W), state.adjoint[split]
-            for rtol in state.tol * np.array([1.0, 1e-3, 1e-6]):
-                V = self._solve(state, split, lower, point, W, right, V, rtol=rtol)
-                left, beside = lower.hessian_product(point, W, V) - right, lower.penalty_curvature(W) * V
-                state.adjoint_residuals[split] = _relative(*(state.units * part for part in (left, beside, right)))
-                if state.adjoint_residuals[split] <= 10 * state.tol:
-                    break
-            state.adjoint[split] = V
-
-    def _descend(self, state, split, lower):
-        """Newton steps until the gradient is small per unit of weight and relative to the penalties' term, or is rounding."""
-        W, total, best, stalls = state.coef[split], max(lower.weights.sum(), np.finfo(float).tiny), np.inf, 0
+    def _descend(self, state, lower):
+        """Newton steps, Eq. (16), until the error is small beside the penalties' part of the curvature, or is rounding."""
+        if state.outputs is None:
+            state.outputs = lower.outputs(state.coef)
+        before = np.zeros(state.coef.shape[0])
+        totals, stalls, best = np.maximum(lower.weights.sum(axis=1), np.finfo(float).tiny), 0, np.inf
+        units = np.append(np.full(state.coef.shape[-1] - 1, state.unit), 1.0)
         for iteration in range(self.max_newton + 1):
-            point = lower.at(W)
-            gradient = lower.gradient(point, W)
-            left, beside = state.units * gradient, state.units * lower.penalty.gradient(W, lower.penalties)
-            residual = state.residuals[split] = np.abs(left).max(initial=0.0) / total
-            state.lower_residuals[split] = _relative(left, beside, np.array([total]))
-            stalls, best = (stalls + 1, best) if residual > 0.5 * best else (0, residual)
-            solved = residual <= state.tol and (state.lower_residuals[split] <= 10 * state.tol or stalls > 2)
-            if solved or iteration == self.max_newton:
+            W, point = state.coef, lower.point(state.outputs)
+            state.gradient = gradient = lower.gradient(point, W)
+            residual = float(np.max(np.abs(units * gradient).max(axis=(1, 2)) / totals))
+            size, error = self._size(lower, W), self._error(state, lower, point, gradient)
+            state.lower_errors = error
+            close = (error <= CLOSE * size).all()
+            stalls, best = (stalls + 1, best) if close and residual > 0.5 * best else (0, residual)
+            penalized = np.abs(units * lower.penalty.gradient(W, lower.penalties)).max(axis=(1, 2)) / totals
+            rounded = residual <= ROUNDING * (penalized.max() or 1.0)
+            solved = (error <= state.tol * size).all() and (iteration > 0 or not state.is_new)
+            done = solved or rounded or stalls > 2
+            if done or iteration == self.max_newton:
+                return point
+            forcing = np.clip(np.square(np.divide(error, before, out=np.ones_like(error), where=before > 0)), *FORCING)
+            tol, before = np.maximum(forcing * error, 0.3 * np.minimum(state.tol * size, error)), error
+            step = self._solve(state, lower, point, -gradient, np.zeros_like(W), tol).x
+            state.coef, state.outputs = _line_search(lower, state.outputs, W, step, gradient)
+
+    def _adjoint(self, state, lower, upper, point):
+        """V of the validation losses at W, Eq. (3), to an error that is small beside the penalties' part of the curvature."""
+        W = state.coef
+        state.losses = upper.losses(state.outputs)
+        right = upper.gradient(point, W)
+        for _ in range(3):
+            # what V's norm will be is not known before: begin with that of the last one, and look again
+            guess = state.adjoint if state.adjoint.any() else state.preconditioner.divide(right)
+            tol = 0.5 * state.tol * self._size(lower, guess, W)
+            solved = self._solve(state, lower, point, right, state.adjoint, tol)
+            state.adjoint, state.adjoint_errors = solved.x, solved.errors
+            if (solved.errors <= state.tol * self._size(lower, state.adjoint, W)).all():
                 break
-            step = self._solve(state, split, lower, point, W, -gradient, np.zeros_like(W), rtol=1e-3)
-            W = _line_search(lower, point, W, step)
-        return W, point
 
-    def _solve(self, state, split, lower, point, W, right, start, rtol):
-        """H x = right, from ``start``, to a residual of rtol × |right|, Eq. (17)."""
-        if state.factors[split] is None and right.size <= self.max_direct:
-            state.factors[split] = _factorize(lower, point, W)
-        precondition = state.factors[split] or _diagonal_inverse(lower, point, W)
-        iterations = []
+    def _error(self, state, lower, point, gradient):
+        """The error of W in the norm of the Hessian, as its gradient and the preconditioner tell, (n_splits,)."""
+        self._precondition(state, lower, point)
+        rho = np.einsum("kcj,kcj->k", gradient, state.preconditioner.divide(gradient))
+        return np.sqrt(np.maximum(rho, 0.0) / state.least)
 
-        def multiply(x):
-            return (units * lower.hessian_product(point, W, units * x.reshape(shape))).ravel()
+    def _precondition(self, state, lower, point):
+        before = state.preconditioner
+        state.preconditioner, state.spent = preconditioners.improve(before, state.costs, lower, point, state.coef, state.spent)
+        if state.preconditioner is not before:
+            state.least = np.ones_like(state.least)
 
-        def divide(x):
-            return (precondition(x.reshape(shape) / units) / units).ravel()
+    def _solve(self, state, lower, point, right, start, tol):
+        W, costs = state.coef, state.costs
+        self._precondition(state, lower, point)
+        x, single = start, lower.in_single()
+        stages = [(lower, point.predictions, self.cg_max_iter)] * 2
+        if single is not lower:
+            stages.insert(0, (single, point.predictions.astype(np.float32), min(IN_SINGLE, self.cg_max_iter)))
+        for objective, P, max_iter in stages:
+            left = right - lower.hessian_product(point, W, x) if x.any() else right
+            multiply = partial(objective.hessian_product, Point(point.outputs, P), W)
+            settings = {"max_iter": max_iter, "min_iter": AT_LEAST if state.is_new else 0}
+            solved = conjugate_gradient(multiply, state.preconditioner.divide, left, tol, state.least, **settings)
+            x = x + solved.x
+            if not np.isfinite(solved.errors).all():
+                state.preconditioner = preconditioners.build(preconditioners.DIAGONAL, lower, point, W)
+            elif solved.n_iter < max_iter:
+                break
+        solved = replace(solved, x=x)
+        state.least = np.minimum(np.minimum(1.3 * state.least, 1.0), solved.least)
+        state.spent += max(0, solved.n_iter - preconditioners.USUAL) * costs.product
+        return solved
 
-        size, shape, units = (right.size, right.size), right.shape, state.units
-        product, inverse = LinearOperator(size, multiply, dtype=float), LinearOperator(size, divide, dtype=float)
-        right, start = (units * right).ravel(), (start / units).ravel()
-        settings = {"rtol": 0.0, "atol": rtol * np.linalg.norm(right), "maxiter": self.cg_max_iter, "M": inverse}
-        x, _ = cg(product, right, start, callback=lambda _: iterations.append(1), **settings)
-        if len(iterations) > self.refactor_after:
-            state.factors[split] = None
-        return units * x.reshape(shape)
+    def _sizes(self, state):
+        """The penalties' norms of W and of V, (2, n_splits)."""
+        lower = replace(state.lower, penalties=state.penalties)
+        return np.array([self._size(lower, state.coef), self._size(lower, state.adjoint, state.coef)])
+
+    def _relative_errors(self, state):
+        """Of W and of V, (2, n_splits)."""
+        errors, sizes = np.array([state.lower_errors, state.adjoint_errors]), self._sizes(state)
+        return np.divide(errors, sizes, out=np.where(errors > 0, np.inf, 0.0), where=sizes > 0)
+
+    @staticmethod
+    def _size(lower, V, W=None):
+        """(Σ (λ r'(V))²/(λ r''))^½ of every split: ‖V‖ in the penalties' part of the Hessian."""
+        curvature = np.broadcast_to(lower.penalty.curvature(V if W is None else W, lower.penalties), V.shape)
+        if W is None:
+            slope = lower.penalty.gradient(V, lower.penalties)
+            square = np.divide(slope**2, curvature, out=np.zeros_like(V), where=curvature > 0)
+        else:
+            square = curvature * V**2
+        return np.sqrt(square.sum(axis=(1, 2)))
 
     def rescale(self, problem: Problem, state: AidState, log_penalties: NDArray) -> AidState:
-        """Keep W and V as the next start."""
-        state.log_penalties = np.array(log_penalties, dtype=np.float64)
+        """The next start: W and V as they are, or on the line through the last two solutions, where log λ goes along a line."""
+        log_penalties = np.array(log_penalties, dtype=np.float64)
+        now = state.log_penalties, state.coef, state.adjoint
+        if not np.array_equal(log_penalties, state.log_penalties):
+            share = 0.0 if state.before is None else _share(log_penalties, now[0], state.before[0])
+            if share:
+                state.coef = now[1] + share * (now[1] - state.before[1])
+                state.adjoint = now[2] + share * (now[2] - state.before[2])
+                state.outputs = None
+            state.before, state.tol, state.is_new = now, self._first, True
+        state.log_penalties = log_penalties
         return state
 
     def losses(self, problem: Problem, state: AidState, rows: Problem | None = None) -> NDArray:
         """The validation loss of each split at W, (n_splits,); of other rows, where given."""
         if rows is None:
             return state.losses.copy()
-        uppers = [rows.objective(k, VALIDATION, DENSE_FROM) for k in range(rows.n_splits)]
-        return np.array([upper.weights @ upper.at(state.coef[k]).losses for k, upper in enumerate(uppers)])
+        upper = rows.objective(VALIDATION)
+        return upper.losses(upper.outputs(state.coef))
 
     def log_gradient(self, problem: Problem, state: AidState) -> NDArray:
         """∂F/∂log λ, Eq. (4): (n_features,), or (n_splits, n_features) where penalties differ by split."""
-        W, V = state.coef[:, :-1], state.adjoint[:, :-1]
-        if state.log_penalties.ndim == 1:
-            return log_gradient(state.log_penalties, problem.penalty.inner(W, V), problem.n_splits)
-        inner = np.array([problem.penalty.inner(W[k : k + 1], V[k : k + 1]) for k in range(problem.n_splits)])
-        return log_gradient(state.log_penalties, inner, problem.n_splits)
+        inner = problem.penalty.inner(state.coef[..., :-1], state.adjoint[..., :-1]).sum(axis=1)
+        return log_gradient(
+            state.log_penalties, inner if state.log_penalties.ndim == 2 else inner.sum(axis=0), problem.n_splits
+        )
 
     def progress(self, problem: Problem, state: AidState) -> Progress:
-        """The largest entry of the lower levels' gradients, per unit of weight; and what is left of both systems."""
-        return Progress(float(state.residuals.max()), float(np.max(state.lower_residuals + state.adjoint_residuals)))
+        """What is off in the probabilities, root mean square, and the errors that both solves leave.
+
+        By Cauchy and Schwarz, an error δV leaves ⟨ΛW, δV⟩ ≤ ‖W‖_Λ ‖δV‖_H in the hypergradient, since H ≥ Λ; δW likewise. F is
+        off by ⟨V, ∇f⟩ and a square.
+        """
+        sizes = self._sizes(state)
+        errors = np.array([state.adjoint_errors, state.lower_errors])
+        left = np.multiply(sizes, errors, out=np.zeros_like(sizes), where=sizes > 0).sum(axis=0)
+        first_order = np.abs(np.einsum("kcj,kcj->k", state.adjoint, state.gradient))
+        totals = np.maximum(state.lower.weights.sum(axis=1), np.finfo(float).tiny)
+        return Progress(
+            float(np.max(state.lower_errors / np.sqrt(totals))),
+            relative_residual=float(self._relative_errors(state).sum(axis=0).max()),
+            gradient_error=float(left.mean()),
+            value_error=float((first_order + state.lower_errors**2 / totals).mean()),
+        )
 
     def coefficients(self, problem: Problem, state: AidState) -> tuple[NDArray, NDArray]:
         """W (n_splits, n_outputs, n_features) and b (n_splits, n_outputs)."""
-        return _split_intercept(state.coef)
+        return state.coef[..., :-1].copy(), state.coef[..., -1].copy()
 
     def adjoint(self, problem: Problem, state: AidState) -> tuple[NDArray, NDArray]:
         """V and v in the same shapes."""
-        return _split_intercept(state.adjoint)
+        return state.adjoint[..., :-1].copy(), state.adjoint[..., -1].copy()
 
 
-def _relative(left, penalized, otherwise):
-    """The largest entry of a residual, relative to that of the penalties' term; where that is zero, to ``otherwise``.
-
-    The Hessian is at least Λ, so ‖δW‖ ≤ ‖residual‖/λ: this is the relative error of W in directions where only the penalties
-    have curvature.
-    """
-    size = np.abs(penalized).max(initial=0.0) or np.abs(otherwise).max(initial=0.0)
-    left = np.abs(left).max(initial=0.0)
-    return left / size if size > 0 else (np.inf if left > 0 else 0.0)
+def _share(new, now, before):
+    """Where ``new`` lies on the line from ``before`` through ``now``, in units of their distance; 0 if it lies beside it."""
+    ahead, behind = (np.where(np.isfinite(now), change, 0.0) for change in _changes(new, now, before))
+    along = np.sum(ahead * behind)
+    if along == 0 or along**2 < 0.98 * np.sum(ahead**2) * np.sum(behind**2):
+        return 0.0
+    return float(np.clip(along / np.sum(behind**2), -EXTRAPOLATE, EXTRAPOLATE))
 
 
-def _units(problem):
-    """1 / the norm of a row for features, where that is unusual, and 1 for the intercept."""
-    units, norm = np.ones((problem.n_features + 1, 1)), float(np.sqrt(np.mean(problem.rows.squared_norms)))
-    if not USUAL_NORMS[0] <= norm <= USUAL_NORMS[1] and 0.0 < norm < np.inf:
-        units[:-1] = 1.0 / norm
-    return units
+def _changes(new, now, before):
+    with np.errstate(invalid="ignore"):
+        return new - now, now - before
 
 
-def _stack_intercept(coef, intercept):
-    return np.concatenate([np.transpose(coef, (0, 2, 1)), np.asarray(intercept)[:, None]], axis=1, dtype=np.float64)
-
-
-def _split_intercept(stacked):
-    return np.ascontiguousarray(stacked[:, :-1].transpose(0, 2, 1)), stacked[:, -1].copy()
-
-
-def _diagonal_inverse(objective, point, W):
-    """Division by the Hessian's diagonal."""
-    diagonal = np.maximum(objective.hessian_diagonal(point, W), np.finfo(float).tiny ** 0.5)
-    return lambda x: x / diagonal
-
-
-def _factorize(objective, point, W):
-    """Multiplication by the Hessian's inverse, by Cholesky; its rows and columns go output by output."""
-    H = _lift_common_part(objective.hessian(point, W), objective, W)
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny))
-    scaled = H * scale[:, None] * scale
-    scaled[np.diag_indices_from(scaled)] += 1e-12
-    factor = cho_factor(scaled, overwrite_a=True, check_finite=False)
-
-    def solve(x):
-        y = scale * cho_solve(factor, scale * x.T.ravel(), check_finite=False)
-        return y.reshape(x.T.shape).T
-
-    return solve
-
-
-def _lift_common_part(H, objective, W):
-    """Give curvature to the directions that change nothing: one constant added to all outputs of a row without penalty."""
-    K, m = objective.n_outputs, W.shape[0]
-    own = np.broadcast_to(objective.penalty_curvature(W), W.shape)
-    for row in np.flatnonzero((own == 0).all(axis=1)) if K > 1 else ():
-        outputs = np.arange(row, K * m, m)
-        lift = objective.weights.sum() / K**2 if row == m - 1 else H[outputs, outputs].mean()
-        H[np.ix_(outputs, outputs)] += lift
-    return H
-
-
-def _line_search(objective, point, W, step):
-    """W + t step with t halved until the objective has sufficiently decreased, Eq. (16)."""
-    value, slope = objective.value(point, W), float((objective.gradient(point, W) * step).sum())
-    along, t = objective.outputs(step), 1.0
+def _line_search(objective, outputs, W, step, gradient):
+    """W + t step and its outputs, with t of each split halved until its objective has sufficiently decreased, Eq. (16)."""
+    values, slopes = objective.values(outputs, W), np.einsum("kcj,kcj->k", gradient, step)
+    along, t = objective.outputs(step), np.ones(W.shape[0])
     for _ in range(MAX_HALVINGS):
-        trial = objective.value(objective.point(point.outputs + t * along), W + t * step)
-        if trial <= value + SUFFICIENT_DECREASE * t * slope + 1e-12 * abs(value):
-            return W + t * step
-        t *= 0.5
-    return W
+        scale = t[:, None, None]
+        trial, new = outputs + scale * along, W + scale * step
+        bad = objective.values(trial, new) > values + SUFFICIENT_DECREASE * t * slopes + 1e-12 * np.abs(values)
+        if not bad.any():
+            return new, trial
+        t = np.where(bad, 0.5 * t, t)
+    return W + np.where(bad, 0.0, t)[:, None, None] * step, outputs + np.where(bad, 0.0, t)[:, None, None] * along

@@ -25,19 +25,23 @@ class Progress:
     residual : float
         The residual of the solves, on the scale of probabilities.
     relative_residual : float, default=None
-        That of the adjoint system; None is ``residual``. Of an exact solver, the sum of what is left of both systems, relative
-        to the penalties' part in them; of one that gives ``changes``, a bound on the error of ``log_gradient`` in the sum over
-        its entries, relative to that sum.
+        That of the adjoint system; None is ``residual``. Of a solver that gives ``changes``, a bound on the error of
+        ``log_gradient`` in the sum over its entries, relative to that sum; of one that gives ``gradient_error``, the sum of the
+        relative errors of W and V.
     moved : float, default=inf
         By how much the last epoch moved the outputs of a fit without an adjoint; infinite where that is not known.
     changes : tuple of ndarray of shape (n_features,), default=()
         Of a stochastic solver, what the second and the last third of the last ``advance`` have changed in ``log_gradient``.
+    gradient_error, value_error : float, default=None
+        Of a solver that can tell: the estimated error of ``log_gradient``, in the sum over its entries, and that of F.
     """
 
     residual: float
     relative_residual: float | None = None
     moved: float = np.inf
     changes: tuple = ()
+    gradient_error: float | None = None
+    value_error: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -55,8 +59,8 @@ class Solver(Protocol):
     """
 
     @property
-    def exact(self) -> bool:
-        """Whether both solves have converged after one epoch; otherwise an epoch only brings them nearer."""
+    def threads_itself(self) -> bool:
+        """Whether it serves all splits at once, in threads of its own; those of others are solved in groups, side by side."""
 
     @property
     def precise(self) -> bool:

@@ -1,0 +1,181 @@
+"""Approximate inverses of the lower levels' Hessians, kept over W and λ while they serve, Eqs. (17) and (34).
+
+Each *kind* is nearer to the Hessian than the one before it, and dearer: its diagonal; XᵀD̄X + Λ with the mean curvature D̄ of
+all splits and outputs; Λ and the strongest directions of rows; the whole Hessian at the splits' mean curvature; the whole
+Hessian of each split. Which is built when is a ski rental: a dearer one once iterations have cost what building it does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, lapack
+
+from sksid.objective import Objective, Point
+from sksid.solvers import _directions as directions
+
+DIAGONAL, MEAN, ROWS, WHOLE, SPLITS = range(5)
+USUAL = 4  # iterations of a solve that no better preconditioner would save
+CREDIT = 12.0  # products that a first one may cost
+MEMORY = 3e7  # numbers in all its matrices
+LIFTS = (1e-12, 1e-9, 1e-6, 1e-3)  # of a diagonal of 1, against rounding
+
+# estimated nanoseconds of a multiply-add: in dense and in sparse products, in a factorization in float64 and in float32; of an
+# output's curvature; of a number that is read from memory
+DENSE, SPARSE, FACTOR, SINGLE, CURVATURE, READ = 0.035, 1.0, 0.05, 0.015, 3.0, 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Preconditioner:
+    """One approximate inverse.
+
+    Attributes
+    ----------
+    kind : int
+    divide : callable
+        M⁻¹ times an array in the shape of W.
+    penalties : ndarray
+        At which it was made.
+    grams : ndarray, or None
+        Its matrices without penalties, where they can be used again.
+    """
+
+    kind: int
+    divide: Callable[[NDArray], NDArray]
+    penalties: NDArray
+    grams: Any = None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a product and the kinds of preconditioners cost, in estimated nanoseconds; a kind that cannot serve is not in it.
+
+    Attributes
+    ----------
+    product : float
+        One Hessian product of all splits.
+    build, factorize : dict of int to float
+        To make one at another W, and to make it from its ``grams`` at other penalties.
+    """
+
+    product: float
+    build: dict[int, float]
+    factorize: dict[int, float]
+
+
+def costs_of(objective: Objective, max_direct: int) -> Costs:
+    """Of every kind that fits the memory and whose use costs no more than a few products."""
+    n, K, F, m = objective.weights.shape[1], objective.n_outputs, objective.n_splits, objective.penalties.shape[-1]
+    rows = objective.products.rows
+    sparse = any(block.columns is not None for block in rows.blocks)
+    product = 2.0 * rows.n_entries * F * K * (SPARSE if sparse else DENSE) + CURVATURE * n * F * K
+    gram, third, unknowns = n * m * (m * DENSE + 1.0), FACTOR / 3.0, K * m
+    build, factorize = {DIAGONAL: product}, {DIAGONAL: np.inf}
+    if max_direct and 2 * m * m <= MEMORY and 2.0 * m * m * F * K * DENSE <= 3.0 * product:
+        factorize[MEAN] = 3.0 * m**3 * third
+        build[MEAN] = gram + factorize[MEAN]
+    for kind, many in ((WHOLE, 1), (SPLITS, F)):
+        use, numbers = F * unknowns**2 * READ, 2.0 * many * unknowns**2
+        if unknowns <= max_direct and numbers <= MEMORY and use <= 3.0 * product and not (kind == WHOLE and K == 1):
+            factorize[kind] = many * unknowns**3 * third
+            build[kind] = many * 0.5 * K * (K + 1) * gram + factorize[kind]
+    return Costs(product, build, factorize)
+
+
+def improve(
+    now: Preconditioner | None, costs: Costs, objective: Objective, point: Point, W: NDArray, spent: float
+) -> tuple[Preconditioner, float]:
+    """The preconditioner to go on with, and what is left of ``spent``: of iterations that a better one might have saved."""
+    affordable = [kind for kind, cost in costs.build.items() if cost <= spent]
+    chosen = max(affordable, default=DIAGONAL)
+    if now is None:
+        return build(chosen, objective, point, W), 0.0 if affordable else spent
+    if chosen < WHOLE and spent > 3.0 * costs.product:
+        rows = directions.strongest(objective, point, W)
+        if rows is not None and rows.cost * SINGLE <= spent:
+            return Preconditioner(ROWS, rows.divide(objective), objective.penalties), 0.0
+    if chosen >= now.kind and chosen in affordable:
+        return build(chosen, objective, point, W), 0.0
+    moved = now.grams is not None and not np.array_equal(now.penalties, objective.penalties)
+    if moved and costs.factorize[now.kind] <= max(spent, 2.0 * costs.product):
+        return factorized(now.kind, now.grams, objective, W), max(0.0, spent - costs.factorize[now.kind])
+    return now, spent
+
+
+def build(kind: int, objective: Objective, point: Point, W: NDArray) -> Preconditioner:
+    """A preconditioner of that kind, at W."""
+    K = objective.n_outputs
+    if kind == DIAGONAL:
+        diagonal = np.maximum(objective.hessian_diagonal(point, W), np.finfo(float).tiny ** 0.5)
+        return Preconditioner(kind, lambda x: x / diagonal, objective.penalties)
+    if kind == MEAN:
+        curvatures = sum(objective.curvatures(point, c, c).mean(axis=0, keepdims=True) for c in range(K)) / K
+        return factorized(kind, objective.gram(curvatures), objective, W)
+    pairs = [(c, d) for c in range(K) for d in range(c, K)]
+    curvatures = np.array([objective.curvatures(point, c, d) for c, d in pairs])
+    if kind == WHOLE:
+        curvatures = curvatures.mean(axis=1, keepdims=True)
+    grams = [_blocks(objective.gram(of_split), pairs, K) for of_split in curvatures.transpose(1, 0, 2)]
+    return factorized(kind, np.array(grams), objective, W)
+
+
+def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> Preconditioner:
+    """The same matrices at the objective's penalties."""
+    own = np.broadcast_to(objective.penalty_curvature(W), W.shape)
+    if kind == MEAN:
+        inverse = _inverse(grams[0], own.mean(axis=(0, 1)))
+        return Preconditioner(kind, lambda x: x @ inverse, objective.penalties, grams)
+    own = own if kind == SPLITS else own.mean(axis=0, keepdims=True)
+    factors = [_factor(gram, part) for gram, part in zip(grams, own, strict=True)]
+
+    def divide(x):
+        parts = x.reshape(len(factors), -1, x[0].size)
+        return np.array([factor(part) for factor, part in zip(factors, parts, strict=True)]).reshape(x.shape)
+
+    return Preconditioner(kind, divide, objective.penalties, grams)
+
+
+def _blocks(grams, pairs, n_outputs):
+    """From the block of each pair of outputs, the whole matrix."""
+    m = grams.shape[-1]
+    H = np.empty((n_outputs, m, n_outputs, m))
+    for (c, d), gram in zip(pairs, grams, strict=True):
+        H[c, :, d] = H[d, :, c] = gram
+    return H.reshape(n_outputs * m, n_outputs * m)
+
+
+def _cholesky(H):
+    """A lower factor of H, scaled to a diagonal of 1, and the scale; H is overwritten."""
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny ** 0.5))
+    H *= scale[:, None]
+    H *= scale
+    for lift in LIFTS:  # as much as rounding asks for
+        H[np.diag_indices_from(H)] = 1.0 + lift
+        factor, failed = lapack.dpotrf(H, lower=1)
+        if not failed:
+            break
+    return factor, scale
+
+
+def _inverse(gram, own):
+    """(gram + diag(own))⁻¹."""
+    H = gram.copy()
+    H[np.diag_indices_from(H)] += own
+    factor, scale = _cholesky(H)
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    return inverse * scale[:, None] * scale
+
+
+def _factor(gram, own):
+    """Multiplication of arrays (n, n_outputs × (n_features + 1)) by (gram + diag(own))⁻¹."""
+    K, m = own.shape
+    H = gram.copy()
+    H[np.diag_indices_from(H)] += own.ravel()
+    for feature in np.flatnonzero((own == 0).all(axis=0)) if K > 1 else ():
+        at = feature + m * np.arange(K)  # one constant added to all outputs changes nothing: give it a curvature
+        H[np.ix_(at, at)] += max(H[at, at].mean(), np.finfo(float).tiny)
+    factor, scale = _cholesky(H)
+    return lambda x: cho_solve((factor, True), (x * scale).T, check_finite=False).T * scale

@@ -1,0 +1,195 @@
+"""The deterministic solver of all splits at once: its preconditioners, its arithmetic, its threads, where it stops."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from oracles import relative_error
+from sklearn.datasets import make_classification
+from sklearn.model_selection import StratifiedKFold
+
+from sksid import hypergradient
+from sksid._products import Products
+from sksid.problem import TRAIN, make_problem
+from sksid.rows import lay_out
+from sksid.solvers import Aid, Dual, Relay, Rotated, choose
+from sksid.solvers import _directions as directions
+from sksid.solvers import _preconditioner as preconditioners
+from sksid.solvers._conjugate import conjugate_gradient
+
+
+def classes_of(n, p, n_classes, seed=0):
+    X, y = make_classification(n, p, n_informative=p // 2, n_classes=n_classes, n_clusters_per_class=1, random_state=seed)
+    return X, y, list(StratifiedKFold(3).split(X, y))
+
+
+def at_a_point(n_classes, sparse=False, fit_intercept=True):
+    """The lower levels' objective at log λ = 0.3, some W, and the Hessian of each split."""
+    X, y, splits = classes_of(80, 6, n_classes)
+    X = sp.csr_array(np.where(np.abs(X) > 0.5, X, 0.0)) if sparse else X
+    problem = make_problem(X, y, splits, n_classes=n_classes, dtype=np.float64, fit_intercept=fit_intercept)
+    penalties = np.append(np.full(6, np.exp(0.3)), 0.0)[None, None]
+    lower = replace(problem.objective(TRAIN), penalties=penalties)
+    W = 0.5 * np.random.RandomState(1).randn(problem.n_splits, problem.n_outputs, 7)
+    W[..., -1] *= fit_intercept
+    point = lower.at(W)
+    return lower, W, point, lower.hessian(point, W)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_hessian_products_are_those_of_the_hessian(n_classes, sparse, fit_intercept):
+    lower, W, point, H = at_a_point(n_classes, sparse, fit_intercept)
+    U = np.random.RandomState(2).randn(*W.shape)
+    U[..., -1] *= fit_intercept
+    product = (H @ U.reshape(len(W), -1, 1)).reshape(W.shape)
+    np.testing.assert_allclose(lower.hessian_product(point, W, U), product, rtol=1e-10, atol=1e-10)
+    diagonal = np.diagonal(H, axis1=1, axis2=2).reshape(W.shape)
+    np.testing.assert_allclose(lower.hessian_diagonal(point, W), diagonal, rtol=1e-10)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_all_directions_of_all_rows_are_the_hessian(n_classes, monkeypatch):
+    monkeypatch.setattr(directions, "STRONG", -1.0)
+    monkeypatch.setattr(directions, "SINGLE", 0.0)  # in float64
+    lower, W, point, H = at_a_point(n_classes, fit_intercept=False)
+    found = directions.strongest(lower, point, W)
+    U = np.random.RandomState(2).randn(*W.shape)
+    U[..., -1] = 0.0
+    product = (H @ U.reshape(len(W), -1, 1)).reshape(W.shape)
+    np.testing.assert_allclose(found.divide(lower)(product), U, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", range(5), ids=["diagonal", "mean", "rows", "whole", "splits"])
+def test_every_preconditioner_is_positive_definite_and_serves(kind):
+    lower, W, point, H = at_a_point(4)
+    if kind == preconditioners.ROWS:
+        directions_found = directions.strongest(lower, point, W)
+        divide = directions_found.divide(lower)
+    else:
+        divide = preconditioners.build(kind, lower, point, W).divide
+    right = np.random.RandomState(2).randn(*W.shape)
+    right[..., -1] -= right[..., -1].mean(axis=1, keepdims=True)  # a constant added to all intercepts changes nothing
+    solved = conjugate_gradient(
+        lambda U: lower.hessian_product(point, W, U), divide, right, np.full(3, 1e-9), np.ones(3), max_iter=300
+    )
+    again = conjugate_gradient(
+        lambda U: lower.hessian_product(point, W, U),
+        divide,
+        right - lower.hessian_product(point, W, solved.x),
+        np.full(3, 1e-9),
+        np.ones(3),
+        max_iter=300,
+    )
+    product = lower.hessian_product(point, W, solved.x + again.x)
+    np.testing.assert_allclose(product, right, atol=1e-6)
+    assert solved.n_iter < (8 if kind == preconditioners.SPLITS else 60)
+
+
+def test_the_error_that_conjugate_gradient_tells_is_there():
+    lower, W, point, H = at_a_point(2)
+    right = np.random.RandomState(2).randn(*W.shape)
+    exact = np.linalg.solve(H, right.reshape(3, -1, 1))[..., 0]
+    divide = preconditioners.build(preconditioners.DIAGONAL, lower, point, W).divide
+    for tol in (1e-1, 1e-2):
+        solved = conjugate_gradient(
+            lambda U: lower.hessian_product(point, W, U), divide, right, np.full(3, tol), np.ones(3), max_iter=300
+        )
+        off = solved.x.reshape(3, -1) - exact
+        true = np.sqrt(np.einsum("ki,kij,kj->k", off, H, off))
+        assert (true <= 2.0 * tol).all()
+
+
+def test_products_in_float32_end_at_the_same_hypergradient():
+    X, y, splits = classes_of(400, 12, 6)
+    assert Products(lay_out(X, splits), 18).in_single().dtype == np.float32
+    found, exact = (
+        hypergradient(X, y, splits, 0.5, solver=solver, tol=1e-7, max_epochs=5000) for solver in (Aid(tol=1e-10), Dual())
+    )
+    assert relative_error(found.gradient, exact.gradient) < 1e-5
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    X, y, splits = classes_of(4000, 200, 10)
+    problem = make_problem(X, y, splits, n_classes=10, dtype=np.float64)
+    assert len(problem.products.sections) > 1
+    states = [
+        solver.advance(problem, solver.init(problem, np.full(200, 3.0))) for solver in (Aid(), Aid(n_jobs=2), Aid(n_jobs=3))
+    ]
+    for state in states[1:]:
+        np.testing.assert_array_equal(state.coef, states[0].coef)
+        np.testing.assert_array_equal(state.adjoint, states[0].adjoint)
+
+
+def test_a_small_change_of_penalties_moves_the_models():
+    """However inexact an epoch may be, W and V do not lag behind λ."""
+    X, y, splits = classes_of(200, 8, 2)
+    problem, aid = make_problem(X, y, splits, n_classes=2, dtype=np.float64), Aid()
+    state = aid.advance(problem, aid.init(problem, np.zeros(8)))
+    coef, adjoint = state.coef.copy(), state.adjoint.copy()
+    state = aid.advance(problem, aid.rescale(problem, state, np.full(8, 0.01)))
+    assert (state.coef != coef).all()
+    assert (state.adjoint != adjoint).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_more_features_than_rows_and_hardly_a_penalty(n_classes):
+    """Separable: curvatures and losses near the rounding of probabilities, and yet the hypergradient of the whole map."""
+    random = np.random.RandomState(0)
+    y = np.arange(60) % n_classes
+    X = random.randn(60, 400) + random.randn(n_classes, 400)[y]
+    splits = list(StratifiedKFold(3).split(X, y))
+    low, here, high = (
+        hypergradient(X, y, splits, level, structure="shared", solver=Aid(first_tol=None)) for level in (-15.01, -15.0, -14.99)
+    )
+    assert here.converged
+    assert here.theta_gradient[0] == pytest.approx((high.value - low.value) / 0.02, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("data", "n_classes", "expected"),
+    [
+        (np.random.RandomState(0).rand(50, 5) + 1.0, 2, Aid),
+        (np.random.RandomState(0).rand(50, 800) + 1.0, 2, Rotated),
+        (sp.eye_array(50, 5, format="csr"), 2, Relay),
+        (np.random.RandomState(0).rand(50, 70) + 1.0, 10, Relay),
+    ],
+    ids=["small", "wide", "sparse", "many_classes"],
+)
+def test_auto_takes_few_dense_unknowns_to_the_deterministic_solver(data, n_classes, expected):
+    y = np.arange(50) % n_classes
+    problem = make_problem(data, y, list(StratifiedKFold(2).split(np.empty(50), y)), n_classes=n_classes)
+    assert type(choose(problem)) is expected
+
+
+# ---- more features than rows: a rotation -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("solver", [Aid(tol=1e-10), Dual()], ids=["aid", "dual"])
+def test_rotated_rows_make_the_same_problem(solver, n_classes):
+    random = np.random.RandomState(0)
+    X, y = random.randn(40, 120), np.arange(40) % n_classes
+    X += random.randn(n_classes, 120)[y]
+    splits, settings = list(StratifiedKFold(4).split(X, y)), {"tol": 1e-7, "max_epochs": 3000}
+    here, there = (hypergradient(X, y, splits, 1.0, solver=it, **settings) for it in (Rotated(solver), Aid(first_tol=None)))
+    np.testing.assert_allclose(here.losses, there.losses, rtol=1e-6)
+    np.testing.assert_allclose(here.coef, there.coef, atol=1e-5)
+    assert relative_error(here.gradient, there.gradient) < 1e-4
+
+
+def test_where_penalties_differ_a_rotated_solver_goes_on_with_the_features():
+    random = np.random.RandomState(0)
+    X, y = random.randn(40, 120), np.arange(40) % 2
+    problem = make_problem(X, y, list(StratifiedKFold(4).split(X, y)), n_classes=2, dtype=np.float64)
+    rotated, exact = Rotated(Aid(first_tol=None)), Aid(first_tol=None)
+    state = rotated.advance(problem, rotated.init(problem, np.zeros(120)))
+    coef = rotated.coefficients(problem, state)[0]
+    logs = np.linspace(-1.0, 1.0, 120)
+    state = rotated.rescale(problem, state, logs)
+    np.testing.assert_allclose(rotated.coefficients(problem, state)[0], coef, atol=1e-12)
+    state = rotated.advance(problem, state)
+    reference = exact.advance(problem, exact.init(problem, logs))
+    assert relative_error(rotated.log_gradient(problem, state), exact.log_gradient(problem, reference)) < 1e-6
