@@ -14,15 +14,16 @@ from sklearn.utils import Bunch
 from sksid import _estimators, sid, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
-from sksid._refit import MAX_EPOCHS, final_fit
+from sksid._refit import MAX_EPOCHS, final_fit, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
-from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
-from sksid.joint import Joint, parts_of
+from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, best_of, within_range
+from sksid.joint import Joint, groups_of_splits, in_groups, parts_of, whole
 from sksid.solvers import Solver
 from sksid.stages import Path, continuation
 
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
+START_BELOW = 3.0  # the search starts at a twentieth of the mean s_i ‖x_i‖², the median optimum of 20 sets
 START_MARGIN = 4.0  # nearer to the ends of the range of log penalties a search does not start
 
 OnModel = Callable[[Step, Callable[[], dict]], bool | None]
@@ -62,7 +63,7 @@ class Run:
     descent : Descent
     last : Last
     n_jobs : int or None
-        Splits with features of their own, or halves of the others, that are advanced at the same time.
+        Splits with features of their own, or groups of the others, that are advanced at the same time.
     """
 
     estimator: Any
@@ -80,10 +81,21 @@ class Run:
         """The problem to descend on, with its solver."""
         problem, held_out = self.data.problems()
         solver = solvers.choose(problem) if self.solver is None else self.solver
+        if not solver.threads_itself:
+            groups = groups_of_splits(problem)
+            problem, held_out = in_groups(problem, groups), None if held_out is None else in_groups(held_out, groups)
         return Bilevel(problem, self._together(problem, solver), held_out, self.score)
 
     def _together(self, problem, solver):
-        return solvers.Together(solver, self.n_jobs) if isinstance(problem, Joint) else solver
+        """The solver for all parts of a problem, in this search's threads."""
+        if isinstance(solver, solvers.Relay):
+            first, then = self._together(problem, solver.first), self._together(whole(problem), solver.then)
+            return replace(solver, first=first, then=then)
+        if isinstance(problem, Joint):
+            return solvers.Together(solver, self.n_jobs)
+        if isinstance(solver, solvers.Rotated):
+            return replace(solver, solver=self._together(problem, solver.solver))
+        return replace(solver, n_jobs=self.n_jobs) if isinstance(solver, solvers.Aid) else solver
 
     @property
     def max_steps(self) -> int:
@@ -102,8 +114,9 @@ class Run:
         bilevel, top = self.problem(), self._warm_penalties
         log_penalties = self._start(bilevel) if top is None else within_range(top, bilevel.log_range)
         structure = self.data.structure
-        all_splits = log_penalties + structure.change(np.zeros(structure.n_params))  # (n_splits, n_features) where they differ
-        solvers.check_supported(bilevel.solver, bilevel.problem, all_splits)
+        change = structure.change(np.zeros(structure.n_params))  # (n_splits, n_features) where they differ
+        solvers.check_supported(bilevel.solver, bilevel.problem, log_penalties + change)
+        del change
         models = self._warm_models(bilevel.problem)
         state = bilevel.solver.init(bilevel.problem, log_penalties, seed=self.data.seed, start=models)
         stages = self.data.stages(warm=top is not None)
@@ -119,7 +132,7 @@ class Run:
 
     def best_of(self, steps: list[Step]) -> Path:
         """The path of an interrupted search, from its steps; with a new state, as the old one may be inconsistent."""
-        bilevel, best = self.problem(), min(range(len(steps)), key=lambda i: steps[i].criterion)
+        bilevel, best = self.problem(), best_of(steps)
         state = bilevel.solver.init(bilevel.problem, steps[best].log_penalties, seed=self.data.seed)
         return Path(bilevel, state, steps, best)
 
@@ -173,13 +186,17 @@ class Run:
         """The fitted attributes that describe the search, by name."""
         return self.table.attributes(path)
 
-    def refit(self, path: Path) -> dict:
-        """The fitted attributes that the final fit at the chosen penalties makes, by name."""
+    def refit(self, path: Path, start: Any = None) -> dict:
+        """The fitted attributes that the final fit at the chosen penalties makes, by name.
+
+        ``start`` is what ``mean_model`` has made of the path, which then needs no state.
+        """
         begin = time.perf_counter()
         data, target, step = self.data, self.data.target, path.chosen
         solver = path.bilevel.solver
-        solver = solver.solver if isinstance(solver, solvers.Together) else solver  # that of its parts
-        coef, intercept, n_epochs = final_fit(data, solver, path, self.table.final_log_penalties(step))
+        solver = _of_one_part(solver)
+        start = self.mean_model(path) if start is None else start
+        coef, intercept, n_epochs = final_fit(data, solver, start, self.table.final_log_penalties(step))
         dtype = data.view.X.dtype
         parameters = target.parameters(step.final_log_penalties[: data.n_own], data.samples.n_train)
         model = _estimators.build(
@@ -197,6 +214,10 @@ class Run:
             found["feature_names_in_"] = found["best_estimator_"].feature_names_in_
         return found | {"refit_time_": time.perf_counter() - begin}
 
+    def mean_model(self, path: Path) -> Any:
+        """The mean of the splits' models, where a refit starts."""
+        return mean_model(path, self.data.n_own)
+
     def models(self, path: Path) -> Any:
         """The final lower-level and adjoint solutions of every split, for ``Last``."""
         ends = path.bilevel.problem, path.state
@@ -205,10 +226,10 @@ class Run:
     # ---- where it starts ------------------------------------------------------------------------------------------------
 
     def _start(self, bilevel):
-        """The estimator's own penalty; if that is near an end of the range (data in unusual units), the scale of the data."""
+        """The estimator's own penalty; that of the data where it is the default, or near an end of the range."""
         (low, high), level = bilevel.log_range, self.data.target.log_penalty(self.data.samples.n_train)
-        inside = low + START_MARGIN <= level <= high - START_MARGIN
-        return self.data.start(level if inside else bilevel.problem.log_scale)
+        trusted = not self.data.target.is_default and low + START_MARGIN <= level <= high - START_MARGIN
+        return self.data.start(level if trusted else bilevel.problem.log_scale - START_BELOW)
 
     @property
     def _warm_penalties(self):
@@ -223,7 +244,7 @@ class Run:
         if not bounded.any():
             return None
         logs = np.log(penalties[bounded]) - np.log(data.target.refit_scale(data.samples.n_samples, data.samples.n_train))
-        start = data.start(logs.mean())
+        start = data.start(logs.mean()).copy()
         start[: data.n_own][bounded] = logs
         return np.where(data.unpenalized, -np.inf, start)
 
@@ -233,6 +254,13 @@ class Run:
         if self.last.models is None or [W.shape for W in self.last.models[0][0]] != shapes:
             return None
         return self.last.models
+
+
+def _of_one_part(solver):
+    """The solver that works on each part of a Joint."""
+    if isinstance(solver, solvers.Relay):
+        return replace(solver, first=_of_one_part(solver.first), then=_of_one_part(solver.then))
+    return solver.solver if isinstance(solver, solvers.Together) else solver
 
 
 def make_run(

@@ -10,6 +10,9 @@ from sksid.problem import Problem
 
 # Multiply-adds of one pass from which splits are taken apart: some 0.05 seconds. Below, a thread's start costs as much.
 WORK_FOR_GROUPS = 5e7
+OUTPUTS_FOR_GROUPS = 40  # of all splits together; with fewer, two groups take a single thread 1.3 times as long
+OUTPUTS_OF_TWO_GROUPS = 128  # about: 512 bytes of W and V for each group in single precision
+SPLITS_OF_A_LINE = 7  # of two classes: W, V and 1/λ
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +30,14 @@ class Joint:
         For each part, which of all features its columns are; None where they are the first ones, in order.
     n_features : int
         Of all parts together: the number of penalties.
+    grouped : Problem, default=None
+        That of which the parts are groups of splits.
     """
 
     parts: tuple[Problem, ...]
     columns: tuple[NDArray | None, ...]
     n_features: int
+    grouped: Problem | None = None
 
     @property
     def n_rows(self) -> int:
@@ -63,7 +69,8 @@ class Joint:
 
     def astype(self, dtype: DTypeLike) -> "Joint":
         """The same parts, solved in another precision."""
-        return replace(self, parts=tuple(part.astype(dtype) for part in self.parts))
+        grouped = self.grouped and self.grouped.astype(dtype)
+        return replace(self, parts=tuple(part.astype(dtype) for part in self.parts), grouped=grouped)
 
     def reported(self, log_penalties: NDArray) -> "Joint":
         """The parts in the precision that a reported score needs; the problem itself where that is theirs."""
@@ -85,21 +92,38 @@ class Joint:
         return columns if ndim == 1 else (slice(first, first + self.parts[k].n_splits), columns)
 
 
-def groups_of_splits(problem: Problem) -> list[NDArray]:
-    """Which splits go together, a list of int arrays: two halves for two threads, where that pays; else all.
+def groups_of_splits(problem: Any) -> list[NDArray]:
+    """Which splits go together, a list of int arrays: groups that cost a single thread little, where threads pay.
 
-    It depends on the problem alone, so that results do not depend on the number of threads. The splits of two classes
-    stay together: all of them are in one register, and half of them would take as long.
+    They depend on the problem alone, so that results do not depend on the number of threads. An even number of groups, each of
+    which fills some cache lines of its table. Up to seven splits of two classes stay together: all of them are in one cache
+    line and in one register, and half of them would take as long.
     """
-    pays = problem.n_outputs > 1 and problem.n_splits > 1 and problem.work >= WORK_FOR_GROUPS
-    return np.array_split(np.arange(problem.n_splits), 2 if pays else 1)
+    n_splits, n_outputs = problem.n_splits, problem.n_splits * problem.n_outputs
+    if not isinstance(problem, Problem) or problem.work < WORK_FOR_GROUPS:
+        n_groups = 1
+    elif problem.n_outputs == 1:
+        n_groups = -(-n_splits // SPLITS_OF_A_LINE)
+    else:
+        n_groups = 1 if n_outputs < OUTPUTS_FOR_GROUPS else 2 * -(-n_outputs // OUTPUTS_OF_TWO_GROUPS)
+    return np.array_split(np.arange(n_splits), min(n_groups, n_splits))
 
 
-def in_groups(problem: Problem, groups: list[NDArray]) -> Any:
+def in_groups(problem: Any, groups: list[NDArray]) -> Any:
     """The problem as a Joint with one part for each group of splits; the problem itself where there is only one group."""
     if len(groups) == 1:
         return problem
-    return Joint(tuple(problem.of_splits(group) for group in groups), (None,) * len(groups), problem.n_features)
+    return Joint(tuple(problem.of_splits(group) for group in groups), (None,) * len(groups), problem.n_features, problem)
+
+
+def whole(problem: Any) -> Any:
+    """The problem before its splits were put in groups; any other problem as it is."""
+    return problem.grouped if isinstance(problem, Joint) and problem.grouped is not None else problem
+
+
+def has_validation(problem: Any) -> bool:
+    """Whether any split of a Problem or a Joint has validation rows."""
+    return any(part.has_validation for part in parts_of(problem))
 
 
 def parts_of(problem: Any) -> tuple[Problem, ...]:

@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from oracles import central_differences, fit_from_splits, relative_error, solve_directly, split_losses
 from sklearn.model_selection import StratifiedKFold
 
-from sksid.joint import Joint
+from sksid import joint
+from sksid.joint import Joint, groups_of_splits, in_groups
 from sksid.problem import make_problem
 from sksid.sid import solve
 from sksid.solvers import Aid, Dual, Together, _together
 
 SPLITS = 3
-every_solver = pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
+every_solver = pytest.mark.parametrize("solver", [Dual(), Aid(tol=1e-10)], ids=["dual", "aid"])
 
 
 @pytest.fixture
@@ -87,6 +89,44 @@ def test_threads_change_no_bit(solver, some, monkeypatch):
         results.append((together.log_gradient(joint, state), together.losses(joint, state)))
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("n_jobs", [2, 3, 5])
+@pytest.mark.parametrize("fit_intercept, weighted", [(True, False), (False, True)])
+@pytest.mark.parametrize("make_rows", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("n_classes", [2, 10])
+def test_groups_of_splits_in_any_number_of_threads(n_classes, make_rows, fit_intercept, weighted, n_jobs, digits, monkeypatch):
+    monkeypatch.setattr(_together, "WORK_FOR_A_THREAD", 0.0)
+    X, y = digits[0][:150], digits[1][:150] % n_classes
+    weights = np.random.RandomState(0).uniform(0.5, 2.0, y.size) if weighted else None
+    splits = list(StratifiedKFold(5).split(X, y))
+    settings = {"n_classes": n_classes, "fit_intercept": fit_intercept, "sample_weight": weights, "dtype": np.float32}
+    parts = in_groups(make_problem(make_rows(X), y, splits, **settings), np.array_split(np.arange(5), 4))
+    found = []
+    for threads in (1, n_jobs):
+        together = Together(Dual(), threads)
+        state = together.advance(parts, together.init(parts, np.zeros(X.shape[1]), seed=1), 1.5)
+        state = together.advance(parts, together.rescale(parts, state, np.full(X.shape[1], 1.0)), 2.0)
+        ends = together.log_gradient(parts, state), together.losses(parts, state), together.losses(parts, state, parts)
+        found.append((*ends, *together.coefficients(parts, state)[0]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "n_classes, n_splits, sizes",
+    [(2, 5, [5]), (2, 10, [5, 5]), (3, 5, [5]), (10, 5, [3, 2]), (20, 5, [3, 2]), (39, 5, [2, 1, 1, 1]), (150, 5, [1] * 5)],
+)
+def test_groups_are_as_small_as_cost_one_thread_little(n_classes, n_splits, sizes, monkeypatch):
+    y = np.arange(4 * n_classes) % n_classes
+    splits = [(np.arange(2 * n_classes), np.arange(2 * n_classes, y.size))] * n_splits
+    problem = make_problem(np.ones((y.size, 1)), y, splits, n_classes=n_classes)
+    assert len(groups_of_splits(problem)) == 1  # little work
+    monkeypatch.setattr(joint, "WORK_FOR_GROUPS", 0.0)
+    groups = groups_of_splits(problem)
+    assert [group.size for group in groups] == sizes
+    assert np.concatenate(groups).tolist() == list(range(n_splits))
+    assert len(groups_of_splits(Joint((problem,), (None,), 1))) == 1
 
 
 def test_little_work_is_not_given_to_threads(some):

@@ -6,6 +6,8 @@ from sksid.joint import parts_of
 from sksid.solvers._aid import Aid
 from sksid.solvers._contract import NotFiniteError, Progress, Solver, check_supported
 from sksid.solvers._dual import Dual
+from sksid.solvers._relay import Relay
+from sksid.solvers._rotated import Rotated
 from sksid.solvers._sgd import BATCH, Sgd, Steps
 from sksid.solvers._together import Together
 
@@ -16,6 +18,8 @@ __all__ = [
     "Dual",
     "NotFiniteError",
     "Progress",
+    "Relay",
+    "Rotated",
     "Sgd",
     "Solver",
     "Steps",
@@ -28,8 +32,9 @@ __all__ = [
 NAMES = {"dual": Dual, "aid": Aid, "sgd": Sgd}
 CONTRACT = sorted({*Solver.__annotations__, *(name for name in vars(Solver) if not name.startswith("_"))})
 
-DIRECT_UNKNOWNS = 1000
-DIRECT_FLOPS = 2e9
+DIRECT_UNKNOWNS = 700
+WIDE, VERY_WIDE = 1.5, 4.0  # features a row from which a rotation of dense rows pays: for few unknowns, and for many
+FEW_ROTATED = 2000  # rows × outputs
 
 
 def resolve(solver: Any) -> Solver:
@@ -63,9 +68,12 @@ def resolve(solver: Any) -> Solver:
 
 
 def choose(problem: Any) -> Solver:
-    """The solver of ``solver="auto"``: ``Aid`` where a Hessian is small and cheap to form, ``Dual`` elsewhere.
+    """The solver of ``solver="auto"``: ``Aid`` where rows are dense and few unknowns make a Hessian cheap, ``Relay`` elsewhere.
 
-    On small dense problems with weak penalties a factorization is fast, where ``Dual`` may need hundreds of epochs.
+    On few dense features a factorization is fast, where ``Dual`` may need hundreds of epochs; dense rows of more features than
+    there are rows are rotated first. Elsewhere ``Relay`` starts with
+    ``Dual``, and goes on with ``Aid`` where that one would take too long. (The table that this rests on is printed by
+    examples/benchmarks/solver_costs.py.)
 
     Parameters
     ----------
@@ -75,10 +83,17 @@ def choose(problem: Any) -> Solver:
     --------
     >>> import numpy as np
     >>> from sksid.problem import make_problem
-    >>> type(choose(make_problem(np.eye(4), [0, 1, 0, 1], [([0, 1], [2, 3])], n_classes=2))).__name__
+    >>> rows = np.arange(8.0).reshape(4, 2) + 1.0
+    >>> type(choose(make_problem(rows, [0, 1, 0, 1], [([0, 1], [2, 3])], n_classes=2))).__name__
     'Aid'
     """
-    unknowns = max((part.n_features + 1) * part.n_outputs for part in parts_of(problem))
-    if unknowns <= DIRECT_UNKNOWNS and problem.n_rows * unknowns**2 <= DIRECT_FLOPS:
-        return Aid()
-    return Dual()
+    parts = parts_of(problem)
+    unknowns = max((part.n_features + 1) * part.n_outputs for part in parts)
+    dense = all(block.columns is None for part in parts for block in part.rows.blocks)
+    if dense:
+        wide, few = min(part.n_features / part.n_rows for part in parts), max(part.n_rows * part.n_outputs for part in parts)
+        if wide > WIDE and few <= FEW_ROTATED:
+            return Rotated(Aid())
+        if wide > VERY_WIDE:
+            return Rotated(Relay())
+    return Aid() if dense and unknowns <= DIRECT_UNKNOWNS else Relay()

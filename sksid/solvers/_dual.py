@@ -25,7 +25,7 @@ class Dual:
         Rows that are visited in one go; the blocks come in a new random order each epoch.
     proximal_weight : float, default=0.05
         The proximal weight μ of the intercept at the start, as a share of the lower level's own curvature along it. It is
-        halved after an epoch in which the imbalance has hardly fallen, doubled after one in which it has changed sign.
+        lowered where the intercept holds up the rows, and doubled after an epoch in which the imbalance has changed sign.
     refresh : int, default=16
         Epochs after which W and V are recomputed from the duals, which removes accumulated rounding.
     hardest : float, default=0.01
@@ -53,7 +53,7 @@ class Dual:
     revisits: int = 1000
     keep_coef: float = 0.7
 
-    exact = False  # an epoch is one more pass
+    threads_itself = False
     precise = True
     takes_unpenalized = True
     takes_any_objective = False
@@ -120,7 +120,7 @@ class Dual:
             self._remember(problem, state, sums, n / n_blocks)
             todo -= n
             if not state.pending.size:
-                adapt_weight(problem, state)
+                adapt_weight(problem, state, self.proximal_weight)
                 self._revisit(problem, state)
                 state = _restart_adjoint(problem, state)
         return state

@@ -10,6 +10,7 @@ from sksid._kernels._layout import CACHE_LINE, SUMS, dual_width
 from sksid.problem import Problem
 
 TINY = np.finfo(float).tiny
+REFERENCE_STEPS = 2.0  # of the proximal point method in an epoch
 SUM = {name: column for column, name in enumerate(SUMS)}
 
 
@@ -33,9 +34,9 @@ class DualState:
     imbalance : ndarray of shape (n_sides, n_vectors)
         Σ s β and Σ s u − Σ γ s/Σs, which an unpenalized intercept drives to zero.
     reference_step : float
-        The share of imbalance/μ by which the intercept's reference moves for each row visited: 1/n_rows.
+        The share of imbalance/μ by which the intercept's reference moves for each row visited: 2/n_rows.
     proximal_weight : float
-        μ as a share of the lower level's curvature along the intercept; adapted from epoch to epoch, Eq. (13).
+        μ as a share of the lower level's curvature along the intercept; adapted from epoch to epoch, Eq. (33).
     least_proximal_weight : float
         The μ at which the intercept weighs as much in a row's curvature as all its features; it is kept above.
     log_penalties : ndarray of shape (n_features,)
@@ -97,7 +98,7 @@ def zeros_at(problem: Problem, log_penalties, *, proximal_weight, seed) -> DualS
         duals=np.zeros((problem.n_rows, n_sides, n_vectors), dtype=dtype),
         residuals=np.zeros((problem.n_rows, 2)),
         imbalance=np.zeros((n_sides, n_vectors)),
-        reference_step=1.0 / problem.n_rows,
+        reference_step=REFERENCE_STEPS / problem.n_rows,
         proximal_weight=proximal_weight,
         least_proximal_weight=0.0,
         log_penalties=np.asarray(log_penalties, dtype=np.float64),
@@ -136,9 +137,10 @@ def rebuilt(problem: Problem, state: DualState) -> DualState:
 def side_of(problem: Problem, state: DualState, side: int):
     """Coefficients (n_splits, n_outputs, n_features) and intercepts (n_splits, n_outputs) of a side, float64."""
     n_vectors = state.imbalance.shape[1]
-    vectors = state.table[:, side * n_vectors : (side + 1) * n_vectors].astype(np.float64)
+    vectors = state.table[:, side * n_vectors : (side + 1) * n_vectors].T
     shape = (problem.n_splits, problem.n_outputs)
-    return np.ascontiguousarray(vectors[:-1].T).reshape(*shape, -1), vectors[-1].reshape(shape)
+    coef = np.array(vectors[:, :-1], dtype=np.float64, order="C")
+    return coef.reshape(*shape, -1), vectors[:, -1].astype(np.float64).reshape(shape)
 
 
 def or_zero(log_penalties):

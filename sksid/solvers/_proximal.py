@@ -6,7 +6,9 @@ from sksid.problem import Problem
 from sksid.solvers._dual_state import SUM, TINY, DualState, or_zero
 
 SAMPLE = 1024  # rows from which the first weights, and the least, are estimated
-RANGE = (0.005, 0.5)  # of the weight, as a share of the curvature along the intercept
+LARGEST = 0.5  # weight, as a share of the curvature along the intercept
+BEHIND, AHEAD = 0.05, 0.02  # what is left of the intercept, beside what is left of the rows
+SLOW, SWING = 0.4, -0.2  # an imbalance's decrease in an epoch; the cosine between it and the one before
 
 
 def least_weight(problem: Problem, log_penalties, dtype) -> float:
@@ -37,22 +39,35 @@ def set_weights(problem: Problem, state: DualState, sums) -> None:
         state.reference = vectors - (vectors - state.reference) * ratio
 
 
-def adapt_weight(problem: Problem, state: DualState) -> None:
-    """Halve the proximal weight where the imbalance falls slowly, double it where it changes sign, Eq. (13).
+def adapt_weight(problem: Problem, state: DualState, usual: float) -> None:
+    """Lower the proximal weight where the intercept holds up the rows, raise it where it swings or is ahead, Eq. (33).
 
-    The angle between successive imbalances decides. Imbalances at the level of rounding are ignored.
+    The angle between successive imbalances tells a swing. Imbalances at the level of rounding are ignored. ``usual`` is the
+    weight that it is raised to where nothing swings.
     """
     now, before = imbalance_of(problem, state), state.last_imbalance
     state.last_imbalance = now
-    floor = 100 * np.finfo(state.dtype).eps * problem.train_totals.mean()
-    if before is None or min(np.linalg.norm(now), np.linalg.norm(before)) <= floor:
+    total = problem.train_totals.mean()
+    size, size_before = np.linalg.norm(now), np.linalg.norm(before if before is not None else 0.0)
+    if min(size, size_before) <= 100 * np.finfo(state.dtype).eps * total:
         return
-    ratio = np.linalg.norm(now) / np.linalg.norm(before)
-    cosine = now @ before / (np.linalg.norm(now) * np.linalg.norm(before))
-    if cosine > 0.5 and ratio > 0.4:
-        state.proximal_weight = max(0.5 * state.proximal_weight, RANGE[0])
-    elif cosine < -0.2:
-        state.proximal_weight = min(2.0 * state.proximal_weight, RANGE[1])
+    cosine, weight = now @ before / (size * size_before), state.proximal_weight
+    curvature, of_rows = _of_mean_row(state)
+    share = np.abs(now).max() / max(curvature * total * of_rows, TINY)
+    if cosine < SWING:
+        state.proximal_weight = min(2.0 * weight, LARGEST)
+    elif share < AHEAD:
+        state.proximal_weight = max(min(2.0 * weight, usual), weight)
+    elif share > BEHIND and size > SLOW * size_before and cosine > 0.5:
+        state.proximal_weight = min(max(0.25 * weight, state.least_proximal_weight / (curvature * total)), weight)
+
+
+def _of_mean_row(state):
+    """D/(1 + q D), and how far a visit will move the outputs, |q (p − e_y − β)/(1 + q D)|, root mean squares."""
+    sums, q = dict(zip(SUM, state.recent_sums.sum(axis=0), strict=True)), 1.0 / state.least_proximal_weight
+    weight = max(sums["train_weight"], TINY)
+    curvature = max(sums["curvature"] / weight, TINY)
+    return curvature, np.sqrt(sums["lower_residual"] / weight) * q * max(1.0 - q * curvature, 0.1)
 
 
 def imbalance_of(problem: Problem, state: DualState):

@@ -15,8 +15,10 @@ from sksid._threads import single_blas_thread
 from sksid.joint import Joint
 from sksid.solvers._contract import Progress, Solver
 
-WORK_FOR_A_THREAD = 2e7  # multiply-adds, about 20 ms: with less work, handing a part to a thread costs more than it saves
-EXACT_PASSES = 30  # over the data in one epoch of an exact solver
+WORK_FOR_A_THREAD = 2e7  # multiply-adds, about 5 ms: with less work, handing a part to a thread costs more than it saves
+ERRORS = ("gradient_error", "value_error")
+NEWTON_PASSES = 30  # over the data in one epoch of a deterministic solver
+OF_THE_TABLE = 0.1  # what a pass over the coefficients of wide data costs, as a share of one over the rows
 
 
 @dataclass
@@ -59,9 +61,9 @@ class Together:
     n_jobs: int | None = None
 
     @property
-    def exact(self) -> bool:
-        """Whether one epoch ends with both solves converged."""
-        return self.solver.exact
+    def threads_itself(self) -> bool:
+        """It gives each part to a thread."""
+        return True
 
     @property
     def precise(self) -> bool:
@@ -80,48 +82,51 @@ class Together:
 
     def init(self, problem: Joint, log_penalties: NDArray, seed: int = 0, start: tuple | None = None) -> TogetherState:
         """Every part at W = 0, V = 0, or near its splits of ``start``, with a seed of its own."""
-        log_penalties, states, first = np.array(log_penalties, dtype=np.float64), [], 0
-        for k, part in enumerate(problem.parts):
-            own = start and [[of_all[first : first + part.n_splits] for of_all in side] for side in start]
-            states.append(self.solver.init(part, problem.gather(k, log_penalties), seed + k, own))
-            first += part.n_splits
-        return TogetherState(states, log_penalties)
+        log_penalties = np.array(log_penalties, dtype=np.float64)
+        ends = np.cumsum([0, *(part.n_splits for part in problem.parts)])
+
+        def begin(k, part):
+            own = start and [[of_all[ends[k] : ends[k + 1]] for of_all in side] for side in start]
+            return self.solver.init(part, problem.gather(k, log_penalties), seed + k, own)
+
+        return TogetherState(self._each(problem, begin, 1.0 if start else 0.0), log_penalties)
 
     def advance(self, problem: Joint, state: TogetherState, n_epochs: float = 1.0) -> TogetherState:
         """Advance every part by so many epochs."""
-        pairs = zip(problem.parts, state.states, strict=True)
-        if not self._pays(problem, n_epochs):
-            return replace(state, states=[self.solver.advance(part, own, n_epochs) for part, own in pairs])
-        with single_blas_thread:
-            # in threads whatever the backend: half an epoch is not worth sending the state to a process and back
-            parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem")
-            return replace(state, states=parallel(delayed(self.solver.advance)(part, own, n_epochs) for part, own in pairs))
 
-    def _pays(self, problem, n_epochs):
-        if effective_n_jobs(self.n_jobs) == 1 or len(problem.parts) == 1:
-            return False
-        passes = EXACT_PASSES if self.solver.exact else n_epochs
-        return passes * np.mean([part.work for part in problem.parts]) >= WORK_FOR_A_THREAD
+        def advance(k, part):
+            return self.solver.advance(part, state.states[k], n_epochs)
+
+        return replace(state, states=self._each(problem, advance, NEWTON_PASSES if self.solver.threads_itself else n_epochs))
 
     def rescale(self, problem: Joint, state: TogetherState, log_penalties: NDArray) -> TogetherState:
         """New penalties in every part."""
         log_penalties = np.array(log_penalties, dtype=np.float64)
-        own = [problem.gather(k, log_penalties) for k in range(len(problem.parts))]
-        return TogetherState(list(map(self.solver.rescale, problem.parts, state.states, own)), log_penalties)
+
+        def rescale(k, part):
+            return self.solver.rescale(part, state.states[k], problem.gather(k, log_penalties))
+
+        return TogetherState(self._each(problem, rescale, OF_THE_TABLE), log_penalties)
 
     def losses(self, problem: Joint, state: TogetherState, rows: Joint | None = None) -> NDArray:
         """The validation loss of each split, part after part; of other rows, a Joint of as many parts, where given."""
-        others = [None] * len(problem.parts) if rows is None else rows.parts
-        parts = zip(problem.parts, state.states, others, strict=True)
-        return np.concatenate([self.solver.losses(part, own, other) for part, own, other in parts])
+
+        def losses(k, part):
+            return self.solver.losses(part, state.states[k], None if rows is None else rows.parts[k])
+
+        return np.concatenate(self._each(problem, losses, 0.0 if rows is None else 1.0))
 
     def log_gradient(self, problem: Joint, state: TogetherState) -> NDArray:
         """∂F/∂log λ of all features: the mean over splits, where a split counts as 0 for features that it lacks."""
-        return _mean(problem, self._each("log_gradient", problem, state), state.log_penalties.shape)
+        return _mean(problem, self._of_each("log_gradient", problem, state, OF_THE_TABLE), state.log_penalties.shape)
 
     def progress(self, problem: Joint, state: TogetherState) -> Progress:
         """The largest of the parts', and the mean over splits of their changes."""
-        parts = self._each("progress", problem, state)
+        parts = self._of_each("progress", problem, state)
+        if parts[0].gradient_error is not None:
+            shares = [part.n_splits / problem.n_splits for part in problem.parts]
+            errors = [sum(share * getattr(part, name) for share, part in zip(shares, parts, strict=True)) for name in ERRORS]
+            return Progress(max(part.residual for part in parts), gradient_error=errors[0], value_error=errors[1])
         changes = zip(*(part.changes for part in parts), strict=True)
         return Progress(
             residual=max(part.residual for part in parts),
@@ -138,11 +143,26 @@ class Together:
         """V and v in the same shapes."""
         return self._listed("adjoint", problem, state)
 
-    def _each(self, method, problem, state):
-        return [getattr(self.solver, method)(part, own) for part, own in zip(problem.parts, state.states, strict=True)]
+    def _of_each(self, method, problem, state, passes=0.0):
+        call = getattr(self.solver, method)
+        return self._each(problem, lambda k, part: call(part, state.states[k]), passes)
+
+    def _each(self, problem, call, passes):
+        """What ``call(k, part)`` returns for every part, in threads where so many passes over the data pay for them."""
+        if not self._pays(problem, passes):
+            return [call(k, part) for k, part in enumerate(problem.parts)]
+        with single_blas_thread:
+            # in threads whatever the backend: half an epoch is not worth sending the state to a process and back
+            parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem")
+            return parallel(delayed(call)(k, part) for k, part in enumerate(problem.parts))
+
+    def _pays(self, problem, passes):
+        if effective_n_jobs(self.n_jobs) == 1 or len(problem.parts) == 1:
+            return False
+        return passes * np.mean([part.work for part in problem.parts]) >= WORK_FOR_A_THREAD
 
     def _listed(self, method, problem, state):
-        pairs = self._each(method, problem, state)
+        pairs = self._of_each(method, problem, state)
         return [W for many, _ in pairs for W in many], [b for _, many in pairs for b in many]
 
 
