@@ -3,7 +3,7 @@
 Options: ``:rows:`` where in its numbers the rows are (``rows`` by default, as a path with dots), ``:columns:`` which columns to
 show, separated by commas.
 
-``.. drawn:: paper_1``: the figure that a benchmark draws of its results.
+``.. drawn:: paper_1``: the figure that a benchmark draws of its results; ``:picture:`` says which, where it draws several.
 """
 
 import json
@@ -44,14 +44,18 @@ class Drawn(Directive):
     """An image, drawn while the page is read."""
 
     required_arguments = 1
+    option_spec = {"picture": directives.unchanged, "alt": directives.unchanged}
 
     def run(self):
         name, env = self.arguments[0], self.state.document.settings.env
         self.state.document.settings.record_dependencies.add(str(RESULTS / f"{name}.json"))
-        path = Path(env.srcdir) / "_figures" / f"{name}.png"
+        picture = self.options.get("picture")
+        file = f"{name}_{picture}.png" if picture else f"{name}.png"
+        path = Path(env.srcdir) / "_figures" / file
         path.parent.mkdir(exist_ok=True)
-        subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", "--draw", path], check=True)
-        return [nodes.image(uri=f"/_figures/{name}.png", alt=name)]
+        command = [sys.executable, BENCHMARKS / f"{name}.py", "--draw", path]
+        subprocess.run(command + (["--picture", picture] if picture else []), check=True)
+        return [nodes.image(uri=f"/_figures/{file}", alt=self.options.get("alt", name))]
 
 
 def _table(columns, rows):
