@@ -1,0 +1,35 @@
+"""Made data for the benchmarks: a click log."""
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+
+def make_clicks(n_rows: int, seed: int) -> tuple[sp.csr_array, NDArray]:
+    """A click log: 39 one-hot fields hashed into 2²⁰ columns, categories log-uniform, about 20% clicks of a logistic truth.
+
+    Parameters
+    ----------
+    n_rows : int
+    seed : int
+
+    Returns
+    -------
+    X : csr_array of shape (n_rows, 2**20), float32
+        39 ones a row, fewer where two categories of a row share a column.
+    y : ndarray of shape (n_rows,), int64
+    """
+    random = np.random.RandomState(seed)
+    cardinalities, columns = np.logspace(1, 6, 39), np.empty((n_rows, 39), dtype=np.int32)
+    for field, cardinality in enumerate(cardinalities):
+        category = np.exp(random.random_sample(n_rows) * np.log(cardinality)).astype(np.uint64)
+        hashed = (category * np.uint64(39) + np.uint64(field)) * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing
+        columns[:, field] = hashed >> np.uint64(44)
+    truth = 0.25 * random.standard_normal(2**20).astype(np.float32)
+    outputs = truth[columns].sum(axis=1)
+    y = random.random_sample(n_rows) < 1.0 / (1.0 + np.exp(1.8 + outputs.mean() - outputs))
+    columns.sort(axis=1)
+    X = sp.csr_array((np.ones(columns.size, np.float32), columns.ravel(), np.arange(n_rows + 1) * 39), shape=(n_rows, 2**20))
+    X.sum_duplicates()
+    X.data[:] = 1.0
+    return X, y.astype(np.int64)
