@@ -184,7 +184,14 @@ def draw_losses(numbers, path):
     """For a few sets: seconds of every fit, and the excess of the CV loss that it reached."""
     fig, axes = _axes(2, 3, (12, 7))
     colors = {name: f"C{i}" for i, name in enumerate((OURS, *LRCV, "grid", "halving", "optuna", "bbai"))}
-    for ax, (title, panel) in zip(axes.flat, numbers["panels"].items(), strict=False):
+    known = {
+        title: {name: points for name, points in panel.items() if np.isfinite(points).all()}
+        for title, panel in numbers["panels"].items()
+    }
+    for ax, (title, panel) in zip(axes.flat, known.items(), strict=False):
+        if not panel:  # nobody's choice has been solved to convergence
+            ax.set_axis_off()
+            continue
         for name, points in panel.items():
             seconds, excess = np.array(points).T
             marker = "*" if name == OURS else "o"
