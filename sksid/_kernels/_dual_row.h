@@ -357,6 +357,6 @@ static void NAME(contract)(const dual_problem *P, const dual_state *S, double *i
                 part[v] += row[l + v] * row[n_vectors + l + v];
         for (; l < n_vectors; l++)
             part[0] += row[l] * row[n_vectors + l];
-        inner[j] = NAME(total)(part);
+        inner[j] = NAME(total)((const NAME(vec) *)part);
     }
 }
