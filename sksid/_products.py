@@ -67,7 +67,7 @@ class Products:
     def _piece_size(self, block):
         """Rows of a piece; of sparse rows so many that their entries outnumber the features, whose sums each piece clears."""
         size = max(LEAST_ROWS, PIECE // self.n_vectors)
-        if block.columns is not None:
+        if block.is_sparse:
             size = max(16 * size, int(4 * block.n_features * block.n_rows / max(block.n_entries, 1)))
         return size
 
@@ -88,7 +88,7 @@ class Products:
 
     def in_single(self) -> "Products":
         """The same products in float32, where that is faster: of dense rows with many vectors."""
-        pays = self.n_vectors >= MANY_VECTORS and all(block.columns is None for block in self.rows.blocks)
+        pays = self.n_vectors >= MANY_VECTORS and not self.rows.is_sparse
         return self._like(dtype=np.float32) if pays else self
 
     def _like(self, **changes):
@@ -164,9 +164,8 @@ class Products:
 
     def _ready(self, W):
         """Dense products read W as it is; sparse ones its transpose, which is made contiguous once."""
-        sparse = any(block.columns is not None for block in self.rows.blocks)
         W = W.astype(self.dtype, copy=False)
-        return np.ascontiguousarray(W.T) if sparse else np.ascontiguousarray(W).T
+        return np.ascontiguousarray(W.T) if self.rows.is_sparse else np.ascontiguousarray(W).T
 
     def _cast(self, matrix):
         return matrix if sp.issparse(matrix) else matrix.astype(self.dtype, copy=False)
@@ -204,7 +203,7 @@ def _add(total, part):
 
 def _matrix_of(block, start, stop):
     """Rows of a block as a matrix, their entries shared."""
-    if block.columns is None:
+    if not block.is_sparse:
         return block.matrix[start:stop]
     begin, end = block.indptr[start], block.indptr[stop]
     parts = block.values[begin:end], block.columns[begin:end], block.indptr[start : stop + 1] - begin

@@ -156,8 +156,8 @@ class Table:
         """The best step: by held-out rows, where there are any; by the scorer, where there is one; else by the loss.
 
         Losses of rough steps do not count where there are others. Among losses that differ by less than their accuracy, the
-        latest step wins: its hypergradient has converged. A callable
-        ``refit`` decides instead once ``polished``, the indices of the steps solved to convergence, is not empty.
+        latest step wins: its hypergradient has converged. A callable ``refit`` decides instead once ``polished``, the indices
+        of the steps solved to convergence, is not empty.
         """
         steps = path.steps
         if callable(self.refit) and polished:

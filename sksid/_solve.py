@@ -172,7 +172,7 @@ class _Watch:
         if not parts.any():  # no feature weighs anything: what is left to solve, the intercept, is in F alone
             self.bounds.append(0.0)
             self.error = 0.0
-        elif progress.gradient_error is not None:
+        elif progress.tells_errors:
             self.bounds.append(progress.gradient_error * _largest(self.project(parts)) / parts.sum())
             self.error = _left_of_bounds(self.bounds, self.history)
         elif progress.changes:
@@ -186,7 +186,7 @@ class _Watch:
     def is_near(self, rtol, value_tol, value_rtol):
         """Whether the errors of gradient and F are known, and small enough."""
         allowed = rtol * self.size + value_tol * self.value
-        if self.progress.gradient_error is not None:
+        if self.progress.tells_errors:
             return self.error <= allowed and self.progress.value_error <= min(value_rtol, rtol) * self.value
         known = self.history and (self.progress.changes or self.residuals[-1] ** 2 * self.size <= 4.0 * allowed)
         value_left = _left_of_changes(self.history, self.residuals, 2)
@@ -194,8 +194,7 @@ class _Watch:
 
     def stalls(self):
         """Whether the solver's own bounds fall no more: what is left is rounding, or beyond it."""
-        told = self.progress.gradient_error is not None
-        return told and len(self.bounds) > 2 and self.bounds[-1] > 0.5 * self.bounds[-3]
+        return self.progress.tells_errors and len(self.bounds) > 2 and self.bounds[-1] > 0.5 * self.bounds[-3]
 
 
 def _left_of_bounds(bounds, history):
@@ -307,7 +306,7 @@ def fit(
     while reason == "max_epochs" and state.n_epochs < max_epochs:
         state = solver.advance(problem, state)
         progress, before, n_rounds = solver.progress(problem, state), moved, n_rounds + 1
-        moved, last, told = progress.moved, error if told else np.inf, progress.gradient_error is not None
+        moved, last, told = progress.moved, error if told else np.inf, progress.tells_errors
         if np.isfinite(moved):
             rate = float(np.clip(moved / before if before > 0 else 0.0, *MOVE_RATES))
             error = moved * rate / (1.0 - rate)

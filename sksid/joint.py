@@ -53,6 +53,11 @@ class Joint:
         return self.parts[0].n_outputs
 
     @property
+    def has_validation(self) -> bool:
+        """Whether any split has an upper level."""
+        return any(part.has_validation for part in self.parts)
+
+    @property
     def dtype(self) -> Any:
         return self.parts[0].dtype
 
@@ -119,11 +124,6 @@ def in_groups(problem: Any, groups: list[NDArray]) -> Any:
 def whole(problem: Any) -> Any:
     """The problem before its splits were put in groups; any other problem as it is."""
     return problem.grouped if isinstance(problem, Joint) and problem.grouped is not None else problem
-
-
-def has_validation(problem: Any) -> bool:
-    """Whether any split of a Problem or a Joint has validation rows."""
-    return any(part.has_validation for part in parts_of(problem))
 
 
 def parts_of(problem: Any) -> tuple[Problem, ...]:

@@ -292,18 +292,30 @@ class Objective:
         flat = D.reshape(-1, D.shape[-1])
         return self._with_intercept(self.products.pull_squares(flat), flat.sum(axis=1)) + self.penalty_curvature(W)
 
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs of outputs, the first not behind the second."""
+        return [(c, d) for c in range(self.n_outputs) for d in range(c, self.n_outputs)]
+
+    def pair_curvatures(self, point: Point) -> Array:
+        """The weighted curvatures of every pair of outputs, (n_splits, n_pairs, n_rows)."""
+        return np.stack([self.curvatures(point, c, d) for c, d in self.pairs], axis=1)
+
     def hessian(self, point: Point, W: Array) -> Array:
         """(n_splits, m, m) with m = n_outputs (n_features + 1): of each split, a block for each pair of outputs."""
-        K, size = self.n_outputs, W.shape[-1]
-        H = np.zeros((self.n_splits, K, size, K, size))
-        for c in range(K):
-            for d in range(c, K):
-                H[:, c, :, d] = self.gram(self.curvatures(point, c, d))
-                H[:, d, :, c] = H[:, c, :, d].transpose(0, 2, 1)
-        own = np.broadcast_to(self.penalty_curvature(W), W.shape).reshape(self.n_splits, -1)
-        whole, diagonal = H.reshape(self.n_splits, K * size, K * size), np.arange(K * size)
-        whole[:, diagonal, diagonal] += own
-        return whole
+        H = self.grams_of_pairs(self.pair_curvatures(point))
+        diagonal = np.arange(H.shape[1])
+        H[:, diagonal, diagonal] += np.broadcast_to(self.penalty_curvature(W), W.shape).reshape(self.n_splits, -1)
+        return H
+
+    def grams_of_pairs(self, curvatures: Array) -> Array:
+        """XᵀDX of all outputs, (n, m, m), for curvatures (n, n_pairs, n_rows) of every pair."""
+        K, size = self.n_outputs, self.penalties.shape[-1]
+        grams = np.empty((len(curvatures), K, size, K, size))
+        for whole, of_pairs in zip(grams, curvatures, strict=True):
+            for (c, d), gram in zip(self.pairs, self.gram(of_pairs), strict=True):
+                whole[c, :, d] = whole[d, :, c] = gram
+        return grams.reshape(len(curvatures), K * size, K * size)
 
     def gram(self, curvatures: Array) -> Array:
         """[X 1]ᵀ diag(c) [X 1] of each row c of ``curvatures``; without intercept, zeros in its row and column."""

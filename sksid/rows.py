@@ -63,6 +63,11 @@ class Rows:
         return self.values.size
 
     @property
+    def is_sparse(self) -> bool:
+        """Whether only non-zeros are stored."""
+        return self.columns is not None
+
+    @property
     def blocks(self) -> tuple["Rows", ...]:
         """The one block there is."""
         return (self,)
@@ -135,7 +140,7 @@ class Rows:
 
     def take(self, chosen: NDArray) -> "Rows":
         """Some rows, copied as float64."""
-        return _as_rows(self.matrix[chosen].astype(np.float64, copy=False), self.samples[chosen])
+        return as_rows(self.matrix[chosen].astype(np.float64, copy=False), self.samples[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +171,11 @@ class RowBlocks:
     @property
     def n_features(self) -> int:
         return self.blocks[0].n_features
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether some block stores only non-zeros."""
+        return any(block.is_sparse for block in self.blocks)
 
     @property
     def samples(self) -> NDArray:
@@ -251,7 +261,7 @@ def lay_out(X: Any, splits: Sequence[tuple[NDArray, NDArray]], seed: int = 0) ->
     X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
     if sp.issparse(X) or np.count_nonzero(X) < DENSE_FROM * X.size:
         return _sparse_in_order(sp.csr_array(X), samples)
-    return _as_rows(np.ascontiguousarray(X[samples]), samples)
+    return as_rows(np.ascontiguousarray(X[samples]), samples)
 
 
 def _sparse_in_order(X, samples):
@@ -272,7 +282,7 @@ def _sparse_in_order(X, samples):
     return Rows(values[:filled], columns[: filled + COLUMNS_AHEAD], indptr, samples, X.shape[1])
 
 
-def _as_rows(X, samples):
+def as_rows(X: Any, samples: NDArray) -> Rows:
     """A CSR array or a C-contiguous ndarray as Rows."""
     if not sp.issparse(X):
         indptr = np.arange(X.shape[0] + 1, dtype=np.int64) * X.shape[1]

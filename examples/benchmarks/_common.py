@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import json
 import platform
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -208,6 +209,22 @@ SIGNAL = 2.5  # standard deviation of the logits
 
 
 # ---- converged reference ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def limit(seconds, error=TimeoutError):
+    """Raise ``error`` in a block that takes longer; one long compiled call is waited for."""
+
+    def stop(*_):
+        raise error
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def converge(problem, log_penalty, *, solver=None, state=None, tol=1e-9, max_epochs=5000):

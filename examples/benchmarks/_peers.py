@@ -3,7 +3,6 @@
 import contextlib
 import faulthandler
 import importlib.util
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -244,16 +243,9 @@ class Overtime(BaseException):
 @contextlib.contextmanager
 def limit(seconds):
     """Raise Overtime in a block that takes longer; where a compiled call goes on, end the process after three times that."""
-
-    def stop(*_):
-        raise Overtime
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     faulthandler.dump_traceback_later(3 * seconds + 5, exit=True)
     try:
-        yield
+        with common.limit(seconds, Overtime):
+            yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
-        signal.signal(signal.SIGALRM, before)

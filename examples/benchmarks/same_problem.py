@@ -13,7 +13,6 @@ A set whose reference takes longer than ``--limit`` seconds is skipped, saying s
 """
 
 import contextlib
-import signal
 import time
 import warnings
 
@@ -29,22 +28,6 @@ from sksid import HypergradientSearchCV, solvers
 from sksid.problem import make_problem
 
 FEW_UNKNOWNS = 1000  # up to here the reference is a Newton step with a factorized Hessian
-
-
-@contextlib.contextmanager
-def limit(seconds):
-    """Raise TimeoutError in a block that takes longer; one long compiled call is waited for."""
-
-    def stop(*_):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def reference(X, y, C):
@@ -105,12 +88,12 @@ def examine(name, args):
     row = {"data": name, "seconds": time.perf_counter() - begin, "C": shared.best_params_["C"], "loss": -shared.best_score_}
     many, warned_many = search(X, y, splits, structure="per_feature", max_iter=args.steps)
     one, scale = np.ones(X.shape[1]), many.penalties_**-0.5
-    with limit(args.limit):
+    with common.limit(args.limit):
         row["score"] = abs(cv_loss(X, y, splits, row["C"]) / row["loss"] - 1)
         row["proba"] = largest_difference(shared, reference(X, y, row["C"]), one, X, X_test)
         row["per feature"] = largest_difference(many, reference(scaled(X, scale), y, 1.0), scale, X, X_test)
     row |= {"excess": float("nan"), "warned": f"{warned:d}{warned_many:d}"}
-    with contextlib.suppress(TimeoutError), limit(args.limit):
+    with contextlib.suppress(TimeoutError), common.limit(args.limit):
         grid = np.sort(np.append(np.logspace(-1, 1, 40), 1.0))
         losses = grid_losses(X, y, splits, row["C"] * grid)
         row["excess"] = float(losses[grid == 1.0][0] / losses.min() - 1)

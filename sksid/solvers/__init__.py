@@ -71,9 +71,8 @@ def choose(problem: Any) -> Solver:
     """The solver of ``solver="auto"``: ``Aid`` where rows are dense and few unknowns make a Hessian cheap, ``Relay`` elsewhere.
 
     On few dense features a factorization is fast, where ``Dual`` may need hundreds of epochs; dense rows of more features than
-    there are rows are rotated first. Elsewhere ``Relay`` starts with
-    ``Dual``, and goes on with ``Aid`` where that one would take too long. (The table that this rests on is printed by
-    examples/benchmarks/solver_costs.py.)
+    there are rows are rotated first. Elsewhere ``Relay`` starts with ``Dual``, and goes on with ``Aid`` where that one would
+    take too long. (The table that this rests on is printed by examples/benchmarks/solver_costs.py.)
 
     Parameters
     ----------
@@ -89,7 +88,7 @@ def choose(problem: Any) -> Solver:
     """
     parts = parts_of(problem)
     unknowns = max((part.n_features + 1) * part.n_outputs for part in parts)
-    dense = all(block.columns is None for part in parts for block in part.rows.blocks)
+    dense = not any(part.rows.is_sparse for part in parts)
     if dense:
         wide, few = min(part.n_features / part.n_rows for part in parts), max(part.n_rows * part.n_outputs for part in parts)
         if wide > WIDE and few <= FEW_ROTATED:

@@ -164,7 +164,7 @@ class Aid:
         state.n_epochs, state.is_new = state.n_epochs + 1.0, False
         check_finite(state.coef, "aid")
         check_finite(state.adjoint, "aid")
-        reached = float(self._relative_errors(state).max())
+        reached = float(_relative_errors(state, _sizes(state)).max())
         state.tol = max(self.tol, self.tightening * min(state.tol, reached))
         return state
 
@@ -179,7 +179,7 @@ class Aid:
             W, point = state.coef, lower.point(state.outputs)
             state.gradient = gradient = lower.gradient(point, W)
             residual = float(np.max(np.abs(units * gradient).max(axis=(1, 2)) / totals))
-            size, error = self._size(lower, W), self._error(state, lower, point, gradient)
+            size, error = _slope_size(lower, W), self._error(state, lower, point, gradient)
             state.lower_errors = error
             close = (error <= CLOSE * size).all()
             stalls, best = (stalls + 1, best) if close and residual > 0.5 * best else (0, residual)
@@ -202,10 +202,10 @@ class Aid:
         for _ in range(3):
             # what V's norm will be is not known before: begin with that of the last one, and look again
             guess = state.adjoint if state.adjoint.any() else state.preconditioner.divide(right)
-            tol = 0.5 * state.tol * self._size(lower, guess, W)
+            tol = 0.5 * state.tol * _size(lower, guess, W)
             solved = self._solve(state, lower, point, right, state.adjoint, tol)
             state.adjoint, state.adjoint_errors = solved.x, solved.errors
-            if (solved.errors <= state.tol * self._size(lower, state.adjoint, W)).all():
+            if (solved.errors <= state.tol * _size(lower, state.adjoint, W)).all():
                 break
 
     def _error(self, state, lower, point, gradient):
@@ -242,27 +242,6 @@ class Aid:
         state.spent += max(0, solved.n_iter - preconditioners.USUAL) * costs.product
         return solved
 
-    def _sizes(self, state):
-        """The penalties' norms of W and of V, (2, n_splits)."""
-        lower = replace(state.lower, penalties=state.penalties)
-        return np.array([self._size(lower, state.coef), self._size(lower, state.adjoint, state.coef)])
-
-    def _relative_errors(self, state):
-        """Of W and of V, (2, n_splits)."""
-        errors, sizes = np.array([state.lower_errors, state.adjoint_errors]), self._sizes(state)
-        return np.divide(errors, sizes, out=np.where(errors > 0, np.inf, 0.0), where=sizes > 0)
-
-    @staticmethod
-    def _size(lower, V, W=None):
-        """(Σ (λ r'(V))²/(λ r''))^½ of every split: ‖V‖ in the penalties' part of the Hessian."""
-        curvature = np.broadcast_to(lower.penalty.curvature(V if W is None else W, lower.penalties), V.shape)
-        if W is None:
-            slope = lower.penalty.gradient(V, lower.penalties)
-            square = np.divide(slope**2, curvature, out=np.zeros_like(V), where=curvature > 0)
-        else:
-            square = curvature * V**2
-        return np.sqrt(square.sum(axis=(1, 2)))
-
     def rescale(self, problem: Problem, state: AidState, log_penalties: NDArray) -> AidState:
         """The next start: W and V as they are, or on the line through the last two solutions, where log λ goes along a line."""
         log_penalties = np.array(log_penalties, dtype=np.float64)
@@ -297,14 +276,14 @@ class Aid:
         By Cauchy and Schwarz, an error δV leaves ⟨ΛW, δV⟩ ≤ ‖W‖_Λ ‖δV‖_H in the hypergradient, since H ≥ Λ; δW likewise. F is
         off by ⟨V, ∇f⟩ and a square.
         """
-        sizes = self._sizes(state)
+        sizes = _sizes(state)
         errors = np.array([state.adjoint_errors, state.lower_errors])
         left = np.multiply(sizes, errors, out=np.zeros_like(sizes), where=sizes > 0).sum(axis=0)
         first_order = np.abs(np.einsum("kcj,kcj->k", state.adjoint, state.gradient))
         totals = np.maximum(state.lower.weights.sum(axis=1), np.finfo(float).tiny)
         return Progress(
             float(np.max(state.lower_errors / np.sqrt(totals))),
-            relative_residual=float(self._relative_errors(state).sum(axis=0).max()),
+            relative_residual=float(_relative_errors(state, sizes).sum(axis=0).max()),
             gradient_error=float(left.mean()),
             value_error=float((first_order + state.lower_errors**2 / totals).mean()),
         )
@@ -318,18 +297,38 @@ class Aid:
         return state.adjoint[..., :-1].copy(), state.adjoint[..., -1].copy()
 
 
+def _sizes(state):
+    """The penalties' norms of W and of V, (2, n_splits)."""
+    lower = replace(state.lower, penalties=state.penalties)
+    return np.array([_slope_size(lower, state.coef), _size(lower, state.adjoint, state.coef)])
+
+
+def _relative_errors(state, sizes):
+    """Of W and of V, (2, n_splits)."""
+    errors = np.array([state.lower_errors, state.adjoint_errors])
+    return np.divide(errors, sizes, out=np.where(errors > 0, np.inf, 0.0), where=sizes > 0)
+
+
+def _size(lower, V, W):
+    """‖V‖ in the penalties' part of the Hessian at W, of every split."""
+    return np.sqrt((lower.penalty.curvature(W, lower.penalties) * V**2).sum(axis=(1, 2)))
+
+
+def _slope_size(lower, W):
+    """(Σ (λ r'(W))²/(λ r''(W)))^½ of every split: ‖W‖ in that part, where the penalty is quadratic."""
+    slope = lower.penalty.gradient(W, lower.penalties)
+    curvature = np.broadcast_to(lower.penalty.curvature(W, lower.penalties), W.shape)
+    return np.sqrt(np.divide(slope**2, curvature, out=np.zeros_like(W), where=curvature > 0).sum(axis=(1, 2)))
+
+
 def _share(new, now, before):
     """Where ``new`` lies on the line from ``before`` through ``now``, in units of their distance; 0 if it lies beside it."""
-    ahead, behind = (np.where(np.isfinite(now), change, 0.0) for change in _changes(new, now, before))
+    with np.errstate(invalid="ignore"):  # of features without a penalty both are infinite
+        ahead, behind = (np.where(np.isfinite(now), change, 0.0) for change in (new - now, now - before))
     along = np.sum(ahead * behind)
     if along == 0 or along**2 < 0.98 * np.sum(ahead**2) * np.sum(behind**2):
         return 0.0
     return float(np.clip(along / np.sum(behind**2), -EXTRAPOLATE, EXTRAPOLATE))
-
-
-def _changes(new, now, before):
-    with np.errstate(invalid="ignore"):
-        return new - now, now - before
 
 
 def _line_search(objective, outputs, W, step, gradient):

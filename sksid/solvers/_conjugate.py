@@ -64,10 +64,11 @@ def conjugate_gradient(
     while True:
         if not ((rho >= 0) & (rho <= DIVERGED * first)).all():  # H or M is not positive definite: rounding
             return Solution(np.zeros_like(x), np.full(rho.shape, np.inf), least, n_iter)
-        waiting = rho > (least * tol**2 if n_iter >= min_iter else 0.0)
+        allowed = np.square(tol) if n_iter >= min_iter else np.zeros_like(tol)
+        waiting = rho > least * allowed
         if not waiting.any() and alphas:  # all seem to be done: look at their Ritz values
             least = np.minimum(least, _smallest_ritz(np.array(alphas), np.array(betas)))
-            waiting = rho > (least * tol**2 if n_iter >= min_iter else 0.0)
+            waiting = rho > least * allowed
         if not waiting.any() or n_iter == max_iter:
             return Solution(x, np.sqrt(rho / least), least, n_iter)
         product = multiply(direction)

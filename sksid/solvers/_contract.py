@@ -44,6 +44,11 @@ class Progress:
     value_error: float | None = None
 
     @property
+    def tells_errors(self) -> bool:
+        """Whether the solver estimates its errors itself."""
+        return self.gradient_error is not None
+
+    @property
     def accuracy(self) -> float:
         """``relative_residual``, or ``residual`` where that is None."""
         return self.residual if self.relative_residual is None else self.relative_residual

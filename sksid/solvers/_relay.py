@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sksid.joint import has_validation, parts_of, whole
-from sksid.problem import TRAIN, Problem
+from sksid.joint import parts_of, whole
+from sksid.problem import Problem
 from sksid.solvers._aid import Aid
 from sksid.solvers._contract import NotFiniteError, Progress, Solver
 from sksid.solvers._dual import Dual
-from sksid.solvers._preconditioner import costs_of
+from sksid.solvers._preconditioner import product_cost
 
 PATIENCE = 5  # epochs at the same penalties before their residuals tell a rate
 SOLVE = 500.0  # products that a deterministic solve from its W and V may cost
@@ -58,10 +58,9 @@ def epochs_of_a_solve(problem: Any) -> float:
     """
     products = epochs = 0.0
     for part in parts_of(problem):
-        sparse = any(block.columns is not None for block in part.rows.blocks)
         work = part.work if part.has_validation else 0.5 * part.work
-        products += costs_of(part.objective(TRAIN), 0).product
-        epochs += (SPARSE if sparse else DENSE) * work + OUTPUT * part.n_rows * part.n_splits * part.n_outputs
+        products += product_cost(part.rows, part.n_splits * part.n_outputs)
+        epochs += (SPARSE if part.rows.is_sparse else DENSE) * work + OUTPUT * part.n_rows * part.n_splits * part.n_outputs
     return SOLVE * products / epochs
 
 
@@ -157,7 +156,7 @@ class Relay:
         state.own = solver.advance(own, state.own, n_epochs)
         if state.handed_over or state.failed:
             return state
-        progress, alone = solver.progress(own, state.own), not has_validation(problem)
+        progress, alone = solver.progress(own, state.own), not problem.has_validation
         left = progress.moved if np.isfinite(progress.moved) else progress.residual
         state.left = [*state.left, left] if n_epochs >= 1.0 else []  # part of an epoch tells no rate
         if epochs_left(state.left, ENOUGH_ALONE if alone else ENOUGH) > state.patience:
@@ -165,7 +164,7 @@ class Relay:
         return state
 
     def _handed_over(self, problem, state):
-        sides = (self.first.coefficients, self.first.adjoint)[: 1 + has_validation(problem)]
+        sides = (self.first.coefficients, self.first.adjoint)[: 1 + problem.has_validation]
         start = tuple(side(problem, state.own) for side in sides)
         own = self.then.init(whole(problem), state.log_penalties, start=start)
         try:

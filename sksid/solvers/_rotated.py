@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sksid._threads import single_blas_thread
 from sksid.objective import log_gradient
 from sksid.problem import VALIDATION, Problem
-from sksid.rows import Rows
+from sksid.rows import as_rows
 from sksid.solvers._contract import Progress, Solver
 
 ROUNDING = 1e-14  # of the largest eigenvalue, times the number of rows: smaller ones are rounding
@@ -151,9 +151,7 @@ def _rotated(problem):
     kept = eigenvalues > max(ROUNDING * len(Q) * eigenvalues[-1], np.finfo(float).tiny)
     kept[-1] = True
     lengths = np.sqrt(np.maximum(eigenvalues[kept], np.finfo(float).tiny))
-    matrix = np.ascontiguousarray(Q[:, kept] * lengths)
-    indptr = matrix.shape[1] * np.arange(len(Q) + 1, dtype=np.int64)
-    rows = Rows(matrix.ravel(), None, indptr, problem.rows.samples, matrix.shape[1])
+    rows = as_rows(Q[:, kept] * lengths, problem.rows.samples)
     return replace(problem, rows=rows, dtype=np.dtype(np.float64)), (Q[:, kept] / lengths).T
 
 

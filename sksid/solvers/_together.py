@@ -123,7 +123,7 @@ class Together:
     def progress(self, problem: Joint, state: TogetherState) -> Progress:
         """The largest of the parts', and the mean over splits of their changes."""
         parts = self._of_each("progress", problem, state)
-        if parts[0].gradient_error is not None:
+        if parts[0].tells_errors:
             shares = [part.n_splits / problem.n_splits for part in problem.parts]
             errors = [sum(share * getattr(part, name) for share, part in zip(shares, parts, strict=True)) for name in ERRORS]
             return Progress(max(part.residual for part in parts), gradient_error=errors[0], value_error=errors[1])
