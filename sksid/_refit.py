@@ -1,10 +1,13 @@
 """The final fit: on all rows, from the mean of the splits' models."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sksid import sid, solvers
 from sksid._data import Data
+from sksid._solve import OF_ALL
 from sksid.joint import parts_of
 from sksid.solvers import Solver
 from sksid.stages import Path
@@ -34,11 +37,20 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     """
     problem = data.final_problem()
     solver = solver if solver.precise else solvers.choose(problem)
-    solver = solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver
+    solver = _at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver)
     state, result = sid.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
     sid.warn_unless_converged(result, "The final fit")
     coef, intercept = solver.coefficients(problem, state)
     return coef[0], intercept[0], result.n_epochs
+
+
+def _at_once(solver):
+    """The solver where nothing is to be learned on the way: a deterministic one solves to the final accuracy at once."""
+    if isinstance(solver, solvers.Aid):
+        return replace(solver, first_tol=None, tol=max(solver.tol, OF_ALL * TOL))
+    if isinstance(solver, solvers.Rotated):
+        return replace(solver, solver=_at_once(solver.solver))
+    return replace(solver, then=_at_once(solver.then)) if isinstance(solver, solvers.Relay) else solver
 
 
 def mean_model(path: Path, n_features: int) -> tuple[NDArray, NDArray]:

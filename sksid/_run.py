@@ -163,21 +163,21 @@ class Run:
         return replace(path, bilevel=replace(path.bilevel, solver=solver), state=state)
 
     def _polish_step(self, path, best):
-        bilevel, state, step = path.bilevel, path.state, path.steps[best]
+        bilevel, state, step, steps = path.bilevel, path.state, path.steps[best], list(path.steps)
         since = time.perf_counter() - step.seconds, state.n_epochs - step.n_epochs  # they add up
         precise = replace(bilevel, problem=bilevel.problem.reported(step.log_penalties))
         same = np.array_equal(state.log_penalties, step.log_penalties)
+        rtols = 0.1, FEW_ROWS_TOL if bilevel.problem.n_rows < MANY_ROWS else REPORTED_TOL
+        settings = replace(self.descent, max_epochs=MAX_EPOCHS)
+        if same and precise.problem is bilevel.problem and settings.is_solved(step, *rtols):
+            steps[best] = replace(step, losses=precise.solver.losses(precise.problem, state, precise.problem))
+            return Path(precise, state, steps, best)
         if not same or precise.problem is not bilevel.problem:
             state = precise.solver.rescale(precise.problem, state, step.log_penalties)
-        settings = replace(self.descent, max_epochs=MAX_EPOCHS)
-        warm = same and state.n_epochs > 0
-        value_rtol = FEW_ROWS_TOL if bilevel.problem.n_rows < MANY_ROWS else REPORTED_TOL
-        state, result = settings.solve(precise, state, step.structure, 0.1, value_rtol=value_rtol, warm=warm)
+        state, result = settings.solve(precise, state, step.structure, *rtols, warm=same and state.n_epochs > 0)
         sid.warn_unless_converged(result, "The score of the chosen step")
-        losses = precise.solver.losses(precise.problem, state, precise.problem)
-        gradient = step.structure.pull_back(result.log_gradient)
-        steps = list(path.steps)
-        steps[best] = precise.record(step.structure, step.theta, step.log_penalties, state, losses, gradient, since)
+        result = replace(result, losses=precise.solver.losses(precise.problem, state, precise.problem))
+        steps[best] = precise.record(step.structure, step.theta, step.log_penalties, state, result, since)
         return Path(precise, state, steps, best)
 
     # ---- what it leaves behind ------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """How far a solver is driven: until its hypergradient, or a fit's outputs, stand still; and how the solve ended."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,10 @@ class Result:
         Why it has ended: the error met the tolerance, the epochs ran out, or a deterministic solver could get no further.
     n_epochs : float
         Spent on it.
+    value_error : float, default=inf
+        Estimated error of F.
+    watch : default=None
+        What another solve at the same penalties goes on with.
     """
 
     losses: NDArray
@@ -46,6 +50,8 @@ class Result:
     error: float
     reason: str
     n_epochs: float
+    value_error: float = np.inf
+    watch: Any = field(default=None, repr=False)
 
     @property
     def value(self) -> float:
@@ -97,6 +103,7 @@ def solve(
     max_epochs: float = 100,
     project: Callable[[NDArray], NDArray] | None = None,
     warm: bool = False,
+    after: Result | None = None,
 ) -> tuple[Any, Result]:
     """Advance both solves until the hypergradient stands still, Eq. (25).
 
@@ -115,6 +122,9 @@ def solve(
         ``Structure.pull_back``; the gradient itself without it.
     warm : bool, default=False
         Whether the state has spent its last epoch at these very penalties, so that the first change counts.
+    after : Result, default=None
+        Of the solve that this one goes on with, at the same penalties. A solver that estimates its errors itself may have met
+        the tolerances already.
 
     Returns
     -------
@@ -132,7 +142,11 @@ def solve(
     'converged'
     """
     watch, reason, start = _Watch(problem, project or (lambda gradient: gradient)), "max_epochs", state.n_epochs
-    if warm:
+    if after is not None:
+        watch = after.watch
+        if watch.progress.tells_errors and watch.is_near(rtol, value_tol, value_rtol):
+            return state, replace(after, reason="converged", n_epochs=0.0)
+    elif warm:
         watch.before = solver.log_gradient(problem, state), float(np.mean(solver.losses(problem, state)))
     while state.n_epochs - start < max_epochs:
         state = solver.advance(problem, state, 1.0)
@@ -144,7 +158,7 @@ def solve(
         if watch.stalls():
             reason = "converged" if watch.residuals[-1] <= SOLVED else "stalled"
             break
-    return state, Result(losses, gradient, float(watch.error), reason, state.n_epochs - start)
+    return state, Result(losses, gradient, float(watch.error), reason, state.n_epochs - start, watch.value_error, watch)
 
 
 class _Watch:
@@ -187,10 +201,14 @@ class _Watch:
         """Whether the errors of gradient and F are known, and small enough."""
         allowed = rtol * self.size + value_tol * self.value
         if self.progress.tells_errors:
-            return self.error <= allowed and self.progress.value_error <= min(value_rtol, rtol) * self.value
+            return self.error <= allowed and self.value_error <= min(value_rtol, rtol) * self.value
         known = self.history and (self.progress.changes or self.residuals[-1] ** 2 * self.size <= 4.0 * allowed)
-        value_left = _left_of_changes(self.history, self.residuals, 2)
-        return bool(known) and self.error <= allowed and value_left <= value_rtol * self.value
+        return bool(known) and self.error <= allowed and self.value_error <= value_rtol * self.value
+
+    @property
+    def value_error(self):
+        """The estimated error of F."""
+        return self.progress.value_error if self.progress.tells_errors else _left_of_changes(self.history, self.residuals, 2)
 
     def stalls(self):
         """Whether the solver's own bounds fall no more: what is left is rounding, or beyond it."""

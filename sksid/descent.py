@@ -49,6 +49,8 @@ class Step:
         What ``Bilevel.score`` has made of the splits' models.
     rough : bool
         Whether it was solved only as far as its hypergradient had to be known: its loss may be off by more than ``tol``.
+    error, value_error : float
+        Estimated errors of the gradient's largest entry and of F.
     """
 
     structure: Structure
@@ -61,6 +63,8 @@ class Step:
     seconds: float
     scores: list | None = None
     rough: bool = False
+    error: float = np.inf
+    value_error: float = np.inf
 
     @property
     def value(self) -> float:
@@ -139,18 +143,18 @@ class Bilevel:
         theta: NDArray,
         log_penalties: NDArray,
         state: Any,
-        losses: NDArray,
-        gradient: NDArray,
+        result: Result,
         since: tuple[float, float],
         rough: bool = False,
     ) -> Step:
-        """The Step that ``state`` has reached; ``since`` is the time and the number of epochs at which the step began."""
+        """The Step that a solve has reached; ``since`` is the time and the number of epochs at which the step began."""
+        losses, gradient, errors = result.losses, structure.pull_back(result.log_gradient), (result.error, result.value_error)
         if not (np.isfinite(losses).all() and np.isfinite(gradient).all()):
             raise NotFiniteError(f"solver: {type(self.solver).__name__} gave a loss or a hypergradient that is not finite.")
         seconds, epochs = time.perf_counter() - since[0], state.n_epochs - since[1]
         held_out = None if self.held_out is None else self.solver.losses(self.problem, state, self.held_out)
         scores = self.score(*self.solver.coefficients(self.problem, state)) if self.score else None
-        return Step(structure, theta, log_penalties, losses, held_out, gradient, epochs, seconds, scores, rough)
+        return Step(structure, theta, log_penalties, losses, held_out, gradient, epochs, seconds, scores, rough, *errors)
 
 
 def within_range(log_penalties: ArrayLike, log_range: tuple[float, float]) -> NDArray:
@@ -249,19 +253,19 @@ class Descent:
             since, rough = (time.perf_counter(), state.n_epochs), optimizer.slack(memory) > 1.0
             here = within_range(offset + structure.change(theta), bilevel.log_range)
             state = bilevel.solver.rescale(bilevel.problem, state, here)
-            state, losses, gradient = self._evaluate(bilevel, state, structure, optimizer, memory)
-            reach = partial(_reach, structure)
-            step, updated = optimizer.update(memory, theta, gradient, float(np.mean(losses)), reach)
-            if self._is_done(optimizer, updated, step, gradient, losses, NEAR if rough else 1.0):
+            state, result = self._evaluate(bilevel, state, structure, optimizer, memory)
+            step, updated = self._next(optimizer, memory, structure, theta, result)
+            if self._is_done(optimizer, updated, structure, step, result, NEAR if rough else 1.0):
                 # the state may not have moved to the new penalties yet, and show a gradient of zero: solve more accurately
                 closer = self if bilevel.problem.n_rows < MANY_ROWS else replace(self, max_epochs=min(self.max_epochs, CLOSER))
-                state, result = closer.solve(bilevel, state, structure, 0.1 * self.inner_tol, value_rtol=self.tol, warm=True)
-                losses, gradient, rough = result.losses, structure.pull_back(result.log_gradient), False
-                step, updated = optimizer.update(memory, theta, gradient, result.value, reach)
+                settings = {"value_rtol": self.tol, "after": result}
+                state, result = closer.solve(bilevel, state, structure, 0.1 * self.inner_tol, **settings)
+                step, updated = self._next(optimizer, memory, structure, theta, result)
+                rough = False
             memory = updated
-            steps.append(bilevel.record(structure, theta, here, state, losses, gradient, since, rough))
+            steps.append(bilevel.record(structure, theta, here, state, result, since, rough))
             stopped = bool(on_step and on_step(steps[-1], state))
-            done = self._is_done(optimizer, memory, step, gradient, losses)
+            done = self._is_done(optimizer, memory, structure, step, result)
             if stopped or done or len(steps) >= self.max_iter or self._is_stuck(steps):
                 return state, steps
             limited = self._limit(bilevel, structure, step, here, 0.2 if optimizer.inexact else 1.0)
@@ -270,7 +274,14 @@ class Descent:
             theta = theta + limited
 
     def solve(
-        self, bilevel: Bilevel, state: Any, structure: Structure, rtol: float, value_rtol: float = np.inf, warm: bool = False
+        self,
+        bilevel: Bilevel,
+        state: Any,
+        structure: Structure,
+        rtol: float,
+        value_rtol: float = np.inf,
+        warm: bool = False,
+        after: Result | None = None,
     ) -> tuple[Any, Result]:
         """``sid.solve`` with this descent's limits: the state, and a Result whose hypergradient is accurate to rtol."""
         return solve(
@@ -283,7 +294,13 @@ class Descent:
             max_epochs=self.max_epochs,
             project=structure.pull_back,
             warm=warm,
+            after=after,
         )
+
+    def is_solved(self, step: Step, rtol: float, value_rtol: float) -> bool:
+        """Whether the solve of a step has met already what ``solve`` would be asked for."""
+        allowed = rtol * np.max(np.abs(step.gradient), initial=0.0) + GRADIENT_TOL * self.tol * step.value
+        return bool(step.error <= allowed and step.value_error <= value_rtol * step.value)
 
     def optimizer_for(self, structure: Structure, inexact: bool = False) -> Optimizer:
         """The optimizer that ``run`` takes for a structure."""
@@ -292,20 +309,28 @@ class Descent:
         return Momentum() if inexact else default_optimizer(structure, longest=self.max_change, tol=self.tol)
 
     def _evaluate(self, bilevel, state, structure, optimizer, memory):
-        """The losses and ∂F/∂θ at the state's penalties, to the accuracy that the optimizer needs."""
+        """The solve at the state's penalties, to the accuracy that the optimizer needs."""
         solver, problem = bilevel.solver, bilevel.problem
         if optimizer.inexact:
             state = solver.advance(problem, state, 0.5)
-            return state, solver.losses(problem, state), structure.pull_back(solver.log_gradient(problem, state))
+            losses, gradient = solver.losses(problem, state), solver.log_gradient(problem, state)
+            return state, Result(losses, gradient, np.inf, "max_epochs", 0.5)
         slack = optimizer.slack(memory)
         look = replace(self, max_epochs=min(self.max_epochs, LOOK)) if slack >= FOR_SIGN else self
-        state, result = look.solve(bilevel, state, structure, slack * self.inner_tol)
-        return state, result.losses, structure.pull_back(result.log_gradient)
+        return look.solve(bilevel, state, structure, slack * self.inner_tol)
 
-    def _is_done(self, optimizer, memory, step, gradient, losses, share=1.0):
+    @staticmethod
+    def _next(optimizer, memory, structure, theta, result):
+        """The optimizer's step, and what it then remembers."""
+        gradient = structure.pull_back(result.log_gradient)
+        return optimizer.update(memory, theta, gradient, result.value, partial(_reach, structure))
+
+    def _is_done(self, optimizer, memory, structure, step, result, share=1.0):
         """Whether the optimizer expects no more than a relative decrease of ``share * tol``."""
-        expected = 0.5 * abs(gradient @ step)
-        return optimizer.may_end(memory) and expected <= share * self.tol * max(float(np.mean(losses)), 1e-2)
+        if not optimizer.may_end(memory):
+            return False
+        expected = 0.5 * abs(structure.pull_back(result.log_gradient) @ step)
+        return expected <= share * self.tol * max(result.value, 1e-2)
 
     def _is_stuck(self, steps):
         """Whether none of the last steps was better, by a tenth of ``tol``, than the best one before them."""

@@ -117,6 +117,4 @@ def _confirm(bilevel, state, step, descent):
     since = time.perf_counter(), state.n_epochs
     state = bilevel.solver.rescale(bilevel.problem, state, step.log_penalties)
     state, result = descent.solve(bilevel, state, step.structure, descent.inner_tol, value_rtol=descent.tol)
-    gradient = step.structure.pull_back(result.log_gradient)
-    confirmed = bilevel.record(step.structure, step.theta, step.log_penalties, state, result.losses, gradient, since)
-    return state, confirmed
+    return state, bilevel.record(step.structure, step.theta, step.log_penalties, state, result, since)
