@@ -4,7 +4,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 
 class BlasLimit:
@@ -12,7 +12,8 @@ class BlasLimit:
 
     ``threadpoolctl.threadpool_limits`` remembers the number of threads that it finds. Of two contexts that overlap without
     being nested, the later one finds the limit of the earlier one and leaves it behind for the whole process. This context
-    counts: the first to enter sets the limit, the last to leave takes it away.
+    counts: the first to enter sets the limit, the last to leave takes it away. The libraries are looked up once:
+    that takes longer than small fits should.
 
     Examples
     --------
@@ -23,12 +24,14 @@ class BlasLimit:
 
     def __init__(self) -> None:
         self._lock, self._entered = Lock(), 0
+        self._libraries: Any = None
         self._limits: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
             if self._entered == 0:
-                self._limits = threadpool_limits(limits=1, user_api="blas")
+                self._libraries = self._libraries or ThreadpoolController()
+                self._limits = self._libraries.limit(limits=1, user_api="blas")
             self._entered += 1
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
