@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from sksid._warn import warn
-from sksid.solvers import Solver
+from sksid.solvers import Solver, tighten
 
 RATES = (0.5, 0.98)  # limits of the estimated rate at which changes shrink from epoch to epoch
 FIRST_RATE = 0.7  # where there has been one change only
@@ -19,6 +19,11 @@ NOISE, SECOND_NOISE = 0.6, 1.8  # error of a stochastic iteration, by its two es
 SAFE, LOOSE = 4.0, 0.05  # what is allowed for in errors that are estimated as shares of a bound, and the least such share
 UNKNOWN = 0.6  # such a share where there is no change yet
 FALLEN = 0.3  # to this share of the one before a bound has fallen, where a change tells what it was worth
+LEAST, LEAST_UNKNOWN, MOST = (
+    0.01,
+    0.1,
+    30.0,
+)  # limits of what a solver is asked to leave of its errors; while the share is unknown
 OF_ALL = 0.01  # of the error that is allowed in any row, that in the root mean square
 SOLVED = 1e-7  # the relative error at which a deterministic solver has done what it can, whatever was asked
 
@@ -123,8 +128,8 @@ def solve(
     warm : bool, default=False
         Whether the state has spent its last epoch at these very penalties, so that the first change counts.
     after : Result, default=None
-        Of the solve that this one goes on with, at the same penalties. A solver that estimates its errors itself may have met
-        the tolerances already.
+        Of the last solve, from which this one learns what the solver's bounds on its errors are worth. With ``warm``, this one
+        goes on with it, and ends at once where a solver that tells its errors has met the tolerances already.
 
     Returns
     -------
@@ -141,17 +146,21 @@ def solve(
     >>> result.reason
     'converged'
     """
-    watch, reason, start = _Watch(problem, project or (lambda gradient: gradient)), "max_epochs", state.n_epochs
-    if after is not None:
+    watch, reason, start = _Watch(problem, project or (lambda gradient: gradient), after), "max_epochs", state.n_epochs
+    if warm and after is not None and after.watch is not None:
         watch = after.watch
-        if watch.progress.tells_errors and watch.is_near(rtol, value_tol, value_rtol):
-            return state, replace(after, reason="converged", n_epochs=0.0)
+        if watch.progress.tells_errors:
+            if watch.is_near(rtol, value_tol, value_rtol):
+                return state, replace(after, reason="converged", n_epochs=0.0)
+            state = tighten(solver, state, *watch.missing(rtol, value_tol, value_rtol))
     elif warm:
         watch.before = solver.log_gradient(problem, state), float(np.mean(solver.losses(problem, state)))
     while state.n_epochs - start < max_epochs:
         state = solver.advance(problem, state, 1.0)
         gradient, losses = solver.log_gradient(problem, state), solver.losses(problem, state)
         watch.look(gradient, float(np.mean(losses)), solver.progress(problem, state))
+        if watch.progress.tells_errors:
+            state = tighten(solver, state, *watch.missing(rtol, value_tol, value_rtol))
         if watch.is_near(rtol, value_tol, value_rtol):
             reason = "converged"
             break
@@ -168,8 +177,9 @@ class _Watch:
     change of F; ``residuals`` the relative residual of the adjoint system; ``bounds`` the solver's bound on the error.
     """
 
-    def __init__(self, problem, project):
+    def __init__(self, problem, project, after):
         self.problem, self.project, self.before = problem, project, None
+        self.share = after.watch.share if after is not None and after.watch is not None else None
         self.history, self.residuals, self.bounds = [], [np.inf], []
         self.error = np.inf
 
@@ -188,7 +198,8 @@ class _Watch:
             self.error = 0.0
         elif progress.tells_errors:
             self.bounds.append(progress.gradient_error * _largest(self.project(parts)) / parts.sum())
-            self.error = _left_of_bounds(self.bounds, self.history)
+            self.share = _share_of_bounds(self.bounds, self.history, self.share)
+            self.error = self.bounds[-1] * (UNKNOWN if self.share is None else np.clip(SAFE * self.share, LOOSE, 1.0))
         elif progress.changes:
             thirds = [_largest(self.project(part)) for part in progress.changes]
             bound = self.residuals[-1] * parts.sum()
@@ -205,6 +216,14 @@ class _Watch:
         known = self.history and (self.progress.changes or self.residuals[-1] ** 2 * self.size <= 4.0 * allowed)
         return bool(known) and self.error <= allowed and self.value_error <= value_rtol * self.value
 
+    def missing(self, rtol, value_tol, value_rtol):
+        """The shares of their errors that W and V may keep; above 1 where they have less than was asked for."""
+        allowed, least = rtol * self.size + value_tol * self.value, LEAST_UNKNOWN if self.share is None else LEAST
+        gradient = np.divide(allowed, self.error, out=np.full((), MOST), where=self.error > 0)
+        value = min(value_rtol, rtol) * self.value / max(self.value_error, np.finfo(float).tiny)
+        adjoint = min(MOST, float(gradient)) if gradient >= 1 else max(least, 0.5 * float(gradient))
+        return (adjoint if value >= 1 else max(least, 0.5 * min(value, float(gradient)))), adjoint
+
     @property
     def value_error(self):
         """The estimated error of F."""
@@ -215,14 +234,14 @@ class _Watch:
         return self.progress.tells_errors and len(self.bounds) > 2 and self.bounds[-1] > 0.5 * self.bounds[-3]
 
 
-def _left_of_bounds(bounds, history):
-    """The error where there are bounds on it: the share of them that changes have shown to be real, four times.
+def _share_of_bounds(bounds, history, known):
+    """What bounds on the error are worth: the share of them that changes have shown to be real; ``known`` where none has.
 
     A bound by Cauchy and Schwarz may be hundreds of times too large. Where it has fallen, the change is what it was off before.
     """
     falls = zip(history[-len(bounds) + 1 :], bounds, bounds[1:], strict=False)
     shares = [change / before for (change, *_), before, after in falls if after < FALLEN * before]
-    return bounds[-1] * (min(1.0, max(LOOSE, SAFE * max(shares))) if shares else UNKNOWN)
+    return max(shares) if shares else known
 
 
 def _largest(values):

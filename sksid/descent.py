@@ -248,17 +248,17 @@ class Descent:
         optimizer = self.optimizer_for(structure, inexact)
         memory, steps = optimizer.init(structure.n_params), []
         theta, offset = structure.start(log_penalties)
-        offset = compact(offset)
+        offset, result = compact(offset), None
         while True:
             since, rough = (time.perf_counter(), state.n_epochs), optimizer.slack(memory) > 1.0
             here = within_range(offset + structure.change(theta), bilevel.log_range)
             state = bilevel.solver.rescale(bilevel.problem, state, here)
-            state, result = self._evaluate(bilevel, state, structure, optimizer, memory)
+            state, result = self._evaluate(bilevel, state, structure, optimizer, memory, result)
             step, updated = self._next(optimizer, memory, structure, theta, result)
             if self._is_done(optimizer, updated, structure, step, result, NEAR if rough else 1.0):
                 # the state may not have moved to the new penalties yet, and show a gradient of zero: solve more accurately
                 closer = self if bilevel.problem.n_rows < MANY_ROWS else replace(self, max_epochs=min(self.max_epochs, CLOSER))
-                settings = {"value_rtol": self.tol, "after": result}
+                settings = {"value_rtol": self.tol, "warm": True, "after": result}
                 state, result = closer.solve(bilevel, state, structure, 0.1 * self.inner_tol, **settings)
                 step, updated = self._next(optimizer, memory, structure, theta, result)
                 rough = False
@@ -308,7 +308,7 @@ class Descent:
             return self.optimizer
         return Momentum() if inexact else default_optimizer(structure, longest=self.max_change, tol=self.tol)
 
-    def _evaluate(self, bilevel, state, structure, optimizer, memory):
+    def _evaluate(self, bilevel, state, structure, optimizer, memory, after):
         """The solve at the state's penalties, to the accuracy that the optimizer needs."""
         solver, problem = bilevel.solver, bilevel.problem
         if optimizer.inexact:
@@ -317,7 +317,7 @@ class Descent:
             return state, Result(losses, gradient, np.inf, "max_epochs", 0.5)
         slack = optimizer.slack(memory)
         look = replace(self, max_epochs=min(self.max_epochs, LOOK)) if slack >= FOR_SIGN else self
-        return look.solve(bilevel, state, structure, slack * self.inner_tol)
+        return look.solve(bilevel, state, structure, slack * self.inner_tol, after=after)
 
     @staticmethod
     def _next(optimizer, memory, structure, theta, result):

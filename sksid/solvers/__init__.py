@@ -4,7 +4,7 @@ from typing import Any
 
 from sksid.joint import parts_of
 from sksid.solvers._aid import Aid
-from sksid.solvers._contract import NotFiniteError, Progress, Solver, check_supported
+from sksid.solvers._contract import NotFiniteError, Progress, Solver, check_supported, tighten
 from sksid.solvers._dual import Dual
 from sksid.solvers._relay import Relay
 from sksid.solvers._rotated import Rotated
@@ -27,6 +27,7 @@ __all__ = [
     "check_supported",
     "choose",
     "resolve",
+    "tighten",
 ]
 
 NAMES = {"dual": Dual, "aid": Aid, "sgd": Sgd}

@@ -18,6 +18,7 @@ from sksid.solvers import _preconditioner as preconditioners
 from sksid.solvers._conjugate import conjugate_gradient
 from sksid.solvers._contract import Progress, check_finite, is_count, is_positive, require
 
+SHARES = np.array([0.3, 1.0])  # of the first tolerance: W's and V's, which would have to follow where W still moves
 MAX_HALVINGS = 40
 SUFFICIENT_DECREASE = 1e-4
 FORCING = (1e-4, 0.3)  # relative accuracy of a Newton step: the square of what the last one has left (Eisenstat and Walker)
@@ -37,9 +38,10 @@ class AidState:
     training and validation rows, with penalties of zero. ``lower_errors`` and ``adjoint_errors``, (n_splits,), are the
     estimated errors of both solves in the norm of the Hessian; ``gradient`` is the lower levels' gradient. ``least`` are the
     smallest known eigenvalues of the preconditioned Hessians, ``spent`` what iterations have cost that a better preconditioner
-    might have saved. ``tol`` is the accuracy of the next epoch, ``unit`` 1 / the norm of a row, by which gradients are
-    multiplied where they are compared with rounding. ``before`` are the log penalties, W and V of the last solution but one.
-    ``is_new`` tells that W and V are not those of these penalties yet: each is to move, however near it seems.
+    might have saved. ``tols`` are the accuracies of W and V in the next epoch, ``unit`` 1 / the norm of a row, by which
+    gradients are multiplied where they are compared with rounding. ``before`` are the log penalties, W and V of the last
+    solution but one. ``is_new`` tells that W and V are not those of these penalties yet: each is to move, however near it
+    seems.
     """
 
     coef: NDArray
@@ -53,7 +55,7 @@ class AidState:
     lower: Objective
     upper: Objective
     costs: Any
-    tol: float
+    tols: NDArray
     unit: float
     least: NDArray
     spent: float
@@ -81,8 +83,9 @@ class Aid:
         The best accuracy of a solve: the error of W in the norm of the Hessian, relative to the penalties' part of it, and
         the same of V.
     first_tol, tightening : float, default=0.1 and 0.1
-        HOAG's decreasing accuracy: the first epoch at new penalties solves to ``first_tol``, each further one ``tightening``
-        times as accurately, down to ``tol`` (Pedregosa 2016, Theorem 2). None is ``tol`` at once.
+        HOAG's decreasing accuracy: the first epoch solves to ``first_tol``, or to what has sufficed at the last penalties, each
+        further one ``tightening`` times as accurately, or as ``tighten`` says, down to ``tol`` (Pedregosa 2016, Theorem 2).
+        None is ``tol`` at once.
     max_newton : int, default=50
         Newton steps in one epoch at most.
     cg_max_iter : int, default=1000
@@ -126,7 +129,7 @@ class Aid:
 
     @property
     def _first(self):
-        return self.tol if self.first_tol is None else self.first_tol
+        return np.full(2, self.tol) if self.first_tol is None else np.maximum(self.tol, self.first_tol * SHARES)
 
     def init(self, problem: Problem, log_penalties: NDArray, seed: int = 0, start: tuple | None = None) -> AidState:
         """W = 0, V = 0, or at ``start``. Nothing is random: ``seed`` has no effect."""
@@ -148,7 +151,7 @@ class Aid:
             lower=lower,
             upper=problem.objective(VALIDATION),
             costs=costs,
-            tol=self._first,
+            tols=self._first,
             unit=float(np.exp(-0.5 * problem.log_scale)),
             least=np.ones(F),
             spent=preconditioners.CREDIT * costs.product,
@@ -164,8 +167,12 @@ class Aid:
         state.n_epochs, state.is_new = state.n_epochs + 1.0, False
         check_finite(state.coef, "aid")
         check_finite(state.adjoint, "aid")
-        reached = float(_relative_errors(state, _sizes(state)).max())
-        state.tol = max(self.tol, self.tightening * min(state.tol, reached))
+        return self.tighten(state, self.tightening, self.tightening)
+
+    def tighten(self, state: AidState, lower: float, adjoint: float) -> AidState:
+        """Ask the next epoch for these shares of the errors of W and of V; the first one at other penalties begins with V's."""
+        reached = _relative_errors(state, _sizes(state)).max(axis=1)
+        state.tols = np.clip(reached * (lower, adjoint), self.tol, self._first.max())
         return state
 
     def _descend(self, state, lower):
@@ -185,12 +192,12 @@ class Aid:
             stalls, best = (stalls + 1, best) if close and residual > 0.5 * best else (0, residual)
             penalized = np.abs(units * lower.penalty.gradient(W, lower.penalties)).max(axis=(1, 2)) / totals
             rounded = residual <= ROUNDING * (penalized.max() or 1.0)
-            solved = (error <= state.tol * size).all() and (iteration > 0 or not state.is_new)
+            solved = (error <= state.tols[0] * size).all() and (iteration > 0 or not state.is_new)
             done = solved or rounded or stalls > 2
             if done or iteration == self.max_newton:
                 return point
             forcing = np.clip(np.square(np.divide(error, before, out=np.ones_like(error), where=before > 0)), *FORCING)
-            tol, before = np.maximum(forcing * error, 0.3 * np.minimum(state.tol * size, error)), error
+            tol, before = np.maximum(forcing * error, 0.3 * np.minimum(state.tols[0] * size, error)), error
             step = self._solve(state, lower, point, -gradient, np.zeros_like(W), tol).x
             state.coef, state.outputs = _line_search(lower, state.outputs, W, step, gradient)
 
@@ -202,10 +209,10 @@ class Aid:
         for _ in range(3):
             # what V's norm will be is not known before: begin with that of the last one, and look again
             guess = state.adjoint if state.adjoint.any() else state.preconditioner.divide(right)
-            tol = 0.5 * state.tol * _size(lower, guess, W)
+            tol = 0.5 * state.tols[1] * _size(lower, guess, W)
             solved = self._solve(state, lower, point, right, state.adjoint, tol)
             state.adjoint, state.adjoint_errors = solved.x, solved.errors
-            if (solved.errors <= state.tol * _size(lower, state.adjoint, W)).all():
+            if (solved.errors <= state.tols[1] * _size(lower, state.adjoint, W)).all():
                 break
 
     def _error(self, state, lower, point, gradient):
@@ -252,7 +259,8 @@ class Aid:
                 state.coef = now[1] + share * (now[1] - state.before[1])
                 state.adjoint = now[2] + share * (now[2] - state.before[2])
                 state.outputs = None
-            state.before, state.tol, state.is_new = now, self._first, True
+            state.before, state.is_new = now, True
+            state.tols = np.clip(state.tols[1] * SHARES, self.tol, self._first)
         state.log_penalties = log_penalties
         return state
 

@@ -33,7 +33,9 @@ class Progress:
     changes : tuple of ndarray of shape (n_features,), default=()
         Of a stochastic solver, what the second and the last third of the last ``advance`` have changed in ``log_gradient``.
     gradient_error, value_error : float, default=None
-        Of a solver that can tell: the estimated error of ``log_gradient``, in the sum over its entries, and that of F.
+        Of a solver that can tell: the estimated error of ``log_gradient``, in the sum over its entries, and that of F. It
+        may have one more method, ``tighten(state, lower, adjoint)``: the state, whose next epoch is asked for these shares of
+        the errors of W and of V.
     """
 
     residual: float
@@ -108,6 +110,11 @@ class Solver(Protocol):
 
     def adjoint(self, problem: Any, state: Any) -> tuple[Any, Any]:
         """V and v in the same shapes."""
+
+
+def tighten(solver: Any, state: Any, lower: float, adjoint: float) -> Any:
+    """The state, whose next epoch is asked for these shares of the errors of W and of V, where the solver has ``tighten``."""
+    return solver.tighten(state, lower, adjoint) if hasattr(solver, "tighten") else state
 
 
 def check_supported(solver: Solver, problem: Any, log_penalties: NDArray) -> None:

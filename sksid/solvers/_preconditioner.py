@@ -127,7 +127,8 @@ def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> P
     own = np.broadcast_to(objective.penalty_curvature(W), W.shape)
     if kind == MEAN:
         inverse = _inverse(grams[0], own.mean(axis=(0, 1)))
-        return Preconditioner(kind, lambda x: x @ inverse, objective.penalties, grams)
+        size = len(inverse)
+        return Preconditioner(kind, lambda x: (x.reshape(-1, size) @ inverse).reshape(x.shape), objective.penalties, grams)
     own = own if kind == SPLITS else own.mean(axis=0, keepdims=True)
     factors = [_factor(gram, part) for gram, part in zip(grams, own, strict=True)]
 

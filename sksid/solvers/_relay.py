@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sksid.joint import parts_of, whole
 from sksid.problem import Problem
 from sksid.solvers._aid import Aid
-from sksid.solvers._contract import NotFiniteError, Progress, Solver
+from sksid.solvers._contract import NotFiniteError, Progress, Solver, tighten
 from sksid.solvers._dual import Dual
 from sksid.solvers._preconditioner import product_cost
 
@@ -172,6 +172,11 @@ class Relay:
         except NotFiniteError:
             state.failed = True
             return state
+
+    def tighten(self, state: RelayState, lower: float, adjoint: float) -> RelayState:
+        """Ask the next epoch of the second solver for these shares of the errors of W and of V."""
+        state.own = tighten(self.then, state.own, lower, adjoint)
+        return state
 
     def rescale(self, problem: Problem, state: RelayState, log_penalties: NDArray) -> RelayState:
         """New penalties, and a new look at how fast the first solver is there."""

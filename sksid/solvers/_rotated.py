@@ -14,7 +14,7 @@ from sksid._threads import single_blas_thread
 from sksid.objective import log_gradient
 from sksid.problem import VALIDATION, Problem
 from sksid.rows import as_rows
-from sksid.solvers._contract import Progress, Solver
+from sksid.solvers._contract import Progress, Solver, tighten
 
 ROUNDING = 1e-14  # of the largest eigenvalue, times the number of rows: smaller ones are rounding
 
@@ -91,6 +91,11 @@ class Rotated:
     def advance(self, problem: Problem, state: RotatedState, n_epochs: float = 1.0) -> RotatedState:
         """Advance the solver below."""
         state.own = self.solver.advance(state.problem or problem, state.own, n_epochs)
+        return state
+
+    def tighten(self, state: RotatedState, lower: float, adjoint: float) -> RotatedState:
+        """Ask the next epoch for these shares of the errors of W and of V."""
+        state.own = tighten(self.solver, state.own, lower, adjoint)
         return state
 
     def rescale(self, problem: Problem, state: RotatedState, log_penalties: NDArray) -> RotatedState:

@@ -13,7 +13,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from sksid._threads import single_blas_thread
 from sksid.joint import Joint
-from sksid.solvers._contract import Progress, Solver
+from sksid.solvers._contract import Progress, Solver, tighten
 
 WORK_FOR_A_THREAD = 2e7  # multiply-adds, about 5 ms: with less work, handing a part to a thread costs more than it saves
 ERRORS = ("gradient_error", "value_error")
@@ -98,6 +98,10 @@ class Together:
             return self.solver.advance(part, state.states[k], n_epochs)
 
         return replace(state, states=self._each(problem, advance, NEWTON_PASSES if self.solver.threads_itself else n_epochs))
+
+    def tighten(self, state: TogetherState, lower: float, adjoint: float) -> TogetherState:
+        """Ask the next epoch of every part for these shares of the errors of W and of V."""
+        return replace(state, states=[tighten(self.solver, own, lower, adjoint) for own in state.states])
 
     def rescale(self, problem: Joint, state: TogetherState, log_penalties: NDArray) -> TogetherState:
         """New penalties in every part."""
