@@ -197,7 +197,7 @@ class Aid:
             if done or iteration == self.max_newton:
                 return point
             forcing = np.clip(np.square(np.divide(error, before, out=np.ones_like(error), where=before > 0)), *FORCING)
-            tol, before = np.maximum(forcing * error, 0.3 * np.minimum(state.tols[0] * size, error)), error
+            tol, before = np.maximum(forcing * error, 0.3 * state.tols[0] * size), error
             step = self._solve(state, lower, point, -gradient, np.zeros_like(W), tol).x
             state.coef, state.outputs = _line_search(lower, state.outputs, W, step, gradient)
 

@@ -20,6 +20,7 @@ DIAGONAL, MEAN, ROWS, WHOLE, SPLITS = range(5)
 USUAL = 4  # iterations of a solve that no better preconditioner would save
 CREDIT = 12.0  # products that a first one may cost
 MEMORY = 3e7  # numbers in all its matrices
+CONDITION_IN_SINGLE = 1e5  # up to which the inverse of a matrix with a diagonal of 1 is applied in float32
 LIFTS = (1e-12, 1e-9, 1e-6, 1e-3)  # of a diagonal of 1, against rounding
 
 # estimated nanoseconds of a multiply-add: in dense and in sparse products, in a factorization in float64 and in float32; of an
@@ -127,8 +128,7 @@ def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> P
     own = np.broadcast_to(objective.penalty_curvature(W), W.shape)
     if kind == MEAN:
         inverse = _inverse(grams[0], own.mean(axis=(0, 1)))
-        size = len(inverse)
-        return Preconditioner(kind, lambda x: (x.reshape(-1, size) @ inverse).reshape(x.shape), objective.penalties, grams)
+        return Preconditioner(kind, lambda x: inverse(x.reshape(-1, x.shape[-1])).reshape(x.shape), objective.penalties, grams)
     own = own if kind == SPLITS else own.mean(axis=0, keepdims=True)
     factors = [_factor(gram, part) for gram, part in zip(grams, own, strict=True)]
 
@@ -153,13 +153,16 @@ def _cholesky(H):
 
 
 def _inverse(gram, own):
-    """(gram + diag(own))⁻¹."""
+    """Multiplication of arrays (n, n_features + 1) by (gram + diag(own))⁻¹, in float32 where that stays positive definite."""
     H = gram.copy()
     H[np.diag_indices_from(H)] += own
     factor, scale = _cholesky(H)
     inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    return inverse * scale[:, None] * scale
+    inverse += np.tril(inverse, -1).T
+    norm = (scale * (np.abs(gram) @ scale + own * scale)).max()
+    if norm * np.abs(inverse).sum(axis=0).max() < CONDITION_IN_SINGLE:
+        inverse = inverse.astype(np.float32)
+    return lambda x: ((x * scale).astype(inverse.dtype, copy=False) @ inverse) * scale
 
 
 def _factor(gram, own):
