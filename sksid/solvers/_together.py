@@ -4,16 +4,20 @@ To the solver, every part is a problem of its own, with its own state and random
 form a part, so the result is the same, bit for bit, for any number of threads.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
+from sksid._compact import own
 from sksid._threads import single_blas_thread
 from sksid.joint import Joint
-from sksid.solvers._contract import Progress, Solver
+from sksid.solvers._contract import Progress, Solver, each_split
 
 WORK_FOR_A_THREAD = 2e7  # multiply-adds, about 5 ms: with less work, handing a part to a thread costs more than it saves
 ERRORS = ("gradient_error", "value_error")
@@ -82,7 +86,7 @@ class Together:
 
     def init(self, problem: Joint, log_penalties: NDArray, seed: int = 0, start: tuple | None = None) -> TogetherState:
         """Every part at W = 0, V = 0, or near its splits of ``start``, with a seed of its own."""
-        log_penalties = np.array(log_penalties, dtype=np.float64)
+        log_penalties = own(log_penalties)
         ends = np.cumsum([0, *(part.n_splits for part in problem.parts)])
 
         def begin(k, part):
@@ -101,7 +105,7 @@ class Together:
 
     def rescale(self, problem: Joint, state: TogetherState, log_penalties: NDArray) -> TogetherState:
         """New penalties in every part."""
-        log_penalties = np.array(log_penalties, dtype=np.float64)
+        log_penalties = own(log_penalties)
 
         def rescale(k, part):
             return self.solver.rescale(part, state.states[k], problem.gather(k, log_penalties))
@@ -138,6 +142,10 @@ class Together:
     def coefficients(self, problem: Joint, state: TogetherState) -> tuple[list, list]:
         """Lists with W (n_outputs, n_features of the part) and b (n_outputs,) of each split."""
         return self._listed("coefficients", problem, state)
+
+    def each_split(self, problem: Joint, state: TogetherState) -> Iterator[tuple[NDArray, NDArray]]:
+        """W and b of one split after the other."""
+        return chain.from_iterable(map(partial(each_split, self.solver), problem.parts, state.states))
 
     def adjoint(self, problem: Joint, state: TogetherState) -> tuple[list, list]:
         """V and v in the same shapes."""
