@@ -238,11 +238,12 @@ class Objective:
 
     def point(self, outputs: Array) -> Point:
         """The same, where the outputs are known."""
-        return Point(outputs, self.loss.predictions(outputs))
+        return Point(outputs, self.products.by_rows(self.loss.predictions, outputs.shape, outputs))
 
     def losses(self, outputs: Array) -> Array:
         """The weighted sum of the rows' losses in each split, (n_splits,)."""
-        return np.einsum("ki,ki->k", self.weights, self.loss.values(outputs, self.labels))
+        values = self.products.by_rows(self.loss.values, self.weights.shape, outputs, self.labels)
+        return np.einsum("ki,ki->k", self.weights, values)
 
     def values(self, outputs: Array, W: Array) -> Array:
         """Of each split, (n_splits,)."""
@@ -250,9 +251,14 @@ class Objective:
 
     def gradient(self, point: Point, W: Array) -> Array:
         """∂/∂W, in the shape of W."""
-        slopes = self.loss.gradient(point.predictions, self.loss.targets(self.labels, self.n_outputs))
-        slopes *= self.weights[:, None]
+        P = point.predictions
+        slopes = self.products.by_rows(self._slopes, P.shape, P, self.labels, self.weights)
         return self.pull(slopes) + self.penalty.gradient(W, self.penalties)
+
+    def _slopes(self, predictions, labels, weights):
+        slopes = self.loss.gradient(predictions, self.loss.targets(labels, self.n_outputs))
+        slopes *= weights[:, None]
+        return slopes
 
     def pull(self, R: Array) -> Array:
         """Xᵀ R of (n_splits, n_outputs, n_rows), and its sums in the intercept's place."""

@@ -22,7 +22,7 @@ from sksid.solvers._contract import Progress, Solver, each_split
 WORK_FOR_A_THREAD = 2e7  # multiply-adds, about 5 ms: with less work, handing a part to a thread costs more than it saves
 ERRORS = ("gradient_error", "value_error")
 NEWTON_PASSES = 30  # over the data in one epoch of a deterministic solver
-OF_THE_TABLE = 0.1  # what a pass over the coefficients of wide data costs, as a share of one over the rows
+OF_THE_TABLE = 2.0  # multiply-adds that a number of W or V costs where all of them are passed over
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Together:
         def rescale(k, part):
             return self.solver.rescale(part, state.states[k], problem.gather(k, log_penalties))
 
-        return TogetherState(self._each(problem, rescale, OF_THE_TABLE), log_penalties)
+        return TogetherState(self._each(problem, rescale, over_table=True), log_penalties)
 
     def losses(self, problem: Joint, state: TogetherState, rows: Joint | None = None) -> NDArray:
         """The validation loss of each split, part after part; of other rows, a Joint of as many parts, where given."""
@@ -122,7 +122,7 @@ class Together:
 
     def log_gradient(self, problem: Joint, state: TogetherState) -> NDArray:
         """∂F/∂log λ of all features: the mean over splits, where a split counts as 0 for features that it lacks."""
-        return _mean(problem, self._of_each("log_gradient", problem, state, OF_THE_TABLE), state.log_penalties.shape)
+        return _mean(problem, self._of_each("log_gradient", problem, state, over_table=True), state.log_penalties.shape)
 
     def progress(self, problem: Joint, state: TogetherState) -> Progress:
         """The largest of the parts', and the mean over splits of their changes."""
@@ -151,23 +151,25 @@ class Together:
         """V and v in the same shapes."""
         return self._listed("adjoint", problem, state)
 
-    def _of_each(self, method, problem, state, passes=0.0):
+    def _of_each(self, method, problem, state, **cost):
         call = getattr(self.solver, method)
-        return self._each(problem, lambda k, part: call(part, state.states[k]), passes)
+        return self._each(problem, lambda k, part: call(part, state.states[k]), **cost)
 
-    def _each(self, problem, call, passes):
-        """What ``call(k, part)`` returns for every part, in threads where so many passes over the data pay for them."""
-        if not self._pays(problem, passes):
+    def _each(self, problem, call, passes=0.0, over_table=False):
+        """What ``call(k, part)`` returns for every part, in threads where passes over rows, or one over W and V, pay for them."""
+        if not self._pays(problem, passes, over_table):
             return [call(k, part) for k, part in enumerate(problem.parts)]
         with single_blas_thread:
             # in threads whatever the backend: half an epoch is not worth sending the state to a process and back
             parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem")
             return parallel(delayed(call)(k, part) for k, part in enumerate(problem.parts))
 
-    def _pays(self, problem, passes):
+    def _pays(self, problem, passes, over_table=False):
         if effective_n_jobs(self.n_jobs) == 1 or len(problem.parts) == 1:
             return False
-        return passes * np.mean([part.work for part in problem.parts]) >= WORK_FOR_A_THREAD
+        numbers = [2 * part.n_features * part.n_splits * part.n_outputs for part in problem.parts]
+        work = passes * np.mean([part.work for part in problem.parts]) + OF_THE_TABLE * over_table * np.mean(numbers)
+        return work >= WORK_FOR_A_THREAD
 
     def _listed(self, method, problem, state):
         pairs = self._of_each(method, problem, state)
