@@ -18,6 +18,7 @@ from sksid._estimators import Target
 from sksid._features import FeatureRows, Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_view, make_view
 from sksid._sklearn import check_sample_weight
+from sksid._splits import Splits, packed
 from sksid._warn import warn
 from sksid.joint import Joint
 from sksid.problem import Problem, as_indices, check_splits, problem_of, search_dtype
@@ -37,7 +38,7 @@ class Samples:
         Counted from 0.
     classes : ndarray of shape (n_classes,)
     sample_weight : ndarray of shape (n_samples,), or None
-    splits : list of (train, validation) index arrays
+    splits : sequence of (train, validation) index arrays
     held_out : ndarray of int
         Samples in no split; empty where none are held out.
     """
@@ -45,7 +46,7 @@ class Samples:
     labels: NDArray
     classes: NDArray
     sample_weight: NDArray | None
-    splits: list[tuple[NDArray, NDArray]]
+    splits: Splits
     held_out: NDArray
 
     @property
@@ -229,13 +230,15 @@ def prepare(
     view = make_view(estimator, X, y, routed.estimator.fit)
     check_classification_targets(view.y)
     classes, labels = np.unique(view.y, return_inverse=True)
+    labels = labels.astype(np.int32)
     _estimators.check_classes(_estimators.final_step(estimator)[1], classes)
     sample_weight, wanted = _weights(view), Wanted(structure, unpenalized)
     features = Features([FeatureRows(view.X, None, sample_weight)], view.X.shape[1], view.names, wanted.blocks(view))
     is_few, split_views = wanted.structure_of(features).is_few, None
     splits = as_indices(check_cv(cv, view.y, classifier=True).split(X, y, **routed.splitter.split), labels.size)
     check_splits(splits, labels, classes, sample_weight)
-    samples = Samples(labels, classes, sample_weight, splits, NONE)
+    samples = Samples(labels, classes, sample_weight, packed(splits, labels.size), NONE)
+    del splits
     if not is_few if early_stopping == "auto" else early_stopping:
         groups = routed.splitter.split.get("groups")
         samples, wanted = _hold_out(samples, wanted, early_stopping, validation_fraction, random_state, groups)
@@ -246,8 +249,8 @@ def prepare(
         )
         split_views, features = _place_features(wanted, view, features, made)
     found = wanted.structure_of(features)
-    if found.n_splits not in (None, len(splits)):
-        raise ValueError(f"structure has matrices for {found.n_splits} splits, but cv makes {len(splits)}.")
+    if found.n_splits not in (None, len(samples.splits)):
+        raise ValueError(f"structure has matrices for {found.n_splits} splits, but cv makes {len(samples.splits)}.")
     return Data(
         view=view,
         samples=samples,
@@ -297,7 +300,7 @@ def _draw_held_out(samples, fraction, random_state, groups):
     _, held_out = next(splitter.split(np.empty((samples.n_samples, 0)), samples.labels, groups))
     splits = [(train[~np.isin(train, held_out)], val[~np.isin(val, held_out)]) for train, val in samples.splits]
     check_splits(splits, samples.labels, samples.classes, samples.sample_weight)
-    return replace(samples, splits=splits, held_out=np.sort(held_out))
+    return replace(samples, splits=packed(splits, samples.n_samples), held_out=np.sort(held_out))
 
 
 # ---- features: of the refit, and of each split -------------------------------------------------------------------------

@@ -126,6 +126,19 @@ class Products:
 
         return self._sum(both)
 
+    def by_rows(self, function: Callable[..., NDArray], shape: tuple, *arrays: NDArray) -> NDArray:
+        """function(*arrays), of that shape, where the rows are the last axis of all and each has a result of its own."""
+        if self.pool is None:
+            return function(*arrays)
+        out = np.empty(shape)
+
+        def fill(section):
+            rows = slice(section[0][0].start, section[-1][0].stop)
+            out[..., rows] = function(*(values[..., rows] for values in arrays))
+
+        self._map(fill)
+        return out
+
     def gram(self, curvatures: NDArray) -> NDArray:
         """[X 1]ᵀ diag(c) [X 1] of each row c of ``curvatures``, (n, n_features + 1, n_features + 1)."""
         m = self.rows.n_features + 1

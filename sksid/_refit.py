@@ -1,6 +1,7 @@
 """The final fit: on all rows, from the mean of the splits' models."""
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,14 +57,15 @@ def _at_once(solver):
 def mean_model(path: Path, n_features: int) -> tuple[NDArray, NDArray]:
     """The splits' mean W, (1, n_outputs, n_features), and b, (1, n_outputs); a split adds 0 for features that it lacks."""
     problem = path.bilevel.problem
-    coef, intercept = path.bilevel.solver.coefficients(problem, path.state)
-    mean, first = np.zeros((1, problem.n_outputs, n_features)), 0
+    models = solvers.each_split(path.bilevel.solver, problem, path.state)
+    mean, intercepts = np.zeros((1, problem.n_outputs, n_features)), []
     for part, columns in zip(parts_of(problem), getattr(problem, "columns", (None,)), strict=True):
         columns, kept = _places(part, columns, n_features)
-        for W in coef[first : first + part.n_splits]:
-            mean[0][:, columns] += W[:, kept] / problem.n_splits
-        first += part.n_splits
-    return mean, np.mean(intercept, axis=0)[None]
+        for W, b in islice(models, part.n_splits):
+            for total, own in zip(mean[0], W, strict=True):
+                total[columns] += np.divide(own[kept], problem.n_splits, dtype=np.float64)
+            intercepts.append(b)
+    return mean, np.array(intercepts, dtype=np.float64).mean(axis=0, keepdims=True)
 
 
 def _places(part, columns, n_features):

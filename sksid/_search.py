@@ -260,12 +260,12 @@ class HypergradientSearchCV(BaseSearchCV):
             tasks = SearchTasks(self, X, y, params)
             run = make_run(self.estimator, X, y, target, routed, scorers, self._last_fit(), **self._settings())
             path = tasks.search(run)
-            self._set(run.report(path))
             if self.warm_start:
                 self._split_models = run.models(path)
+            start = run.mean_model(path) if self.refit else None
+            path = replace(path, state=None)  # whose memory the rest may have
+            self._set(run.report(path))
             if self.refit:
-                start = run.mean_model(path)
-                path = replace(path, state=None)  # whose memory the refit may have
                 self._set(tasks.refit(run, path, start))
             tasks.end()
         return self

@@ -154,11 +154,11 @@ def solve(
                 return state, replace(after, reason="converged", n_epochs=0.0)
             state = tighten(solver, state, *watch.missing(rtol, value_tol, value_rtol))
     elif warm:
-        watch.before = solver.log_gradient(problem, state), float(np.mean(solver.losses(problem, state)))
+        watch.begin(solver.log_gradient(problem, state), float(np.mean(solver.losses(problem, state))))
     while state.n_epochs - start < max_epochs:
         state = solver.advance(problem, state, 1.0)
-        gradient, losses = solver.log_gradient(problem, state), solver.losses(problem, state)
-        watch.look(gradient, float(np.mean(losses)), solver.progress(problem, state))
+        losses = solver.losses(problem, state)
+        watch.look(solver.log_gradient(problem, state), float(np.mean(losses)), solver.progress(problem, state))
         if watch.progress.tells_errors:
             state = tighten(solver, state, *watch.missing(rtol, value_tol, value_rtol))
         if watch.is_near(rtol, value_tol, value_rtol):
@@ -167,7 +167,7 @@ def solve(
         if watch.stalls():
             reason = "converged" if watch.residuals[-1] <= SOLVED else "stalled"
             break
-    return state, Result(losses, gradient, float(watch.error), reason, state.n_epochs - start, watch.value_error, watch)
+    return state, Result(losses, watch.gradient, float(watch.error), reason, state.n_epochs - start, watch.value_error, watch)
 
 
 class _Watch:
@@ -178,21 +178,28 @@ class _Watch:
     """
 
     def __init__(self, problem, project, after):
-        self.problem, self.project, self.before = problem, project, None
+        self.problem, self.project, self.gradient, self.value = problem, project, None, np.nan
         self.share = after.watch.share if after is not None and after.watch is not None else None
         self.history, self.residuals, self.bounds = [], [np.inf], []
         self.error = np.inf
 
+    def begin(self, gradient, value):
+        """What the first change is counted from."""
+        self.gradient, self.value = np.array(gradient), value
+
     def look(self, gradient, value, progress):
         """Take note of an epoch, and estimate the error of the largest entry of the projected gradient: ``error``."""
-        self.progress, self.value = progress, value
+        self.progress, self.size = progress, _largest(self.project(gradient))
         self.residuals.append(progress.accuracy)
-        if self.before is not None:
-            change = gradient - self.before[0]
-            self.history.append((_largest(self.project(change)), float(np.linalg.norm(change)), abs(value - self.before[1])))
-            del change  # as large as the gradient
-        self.before, self.size = (gradient, value), _largest(self.project(gradient))
-        parts = np.abs(gradient)
+        room = np.empty_like(gradient) if self.gradient is None else self.gradient  # one array for all that is as large
+        if self.gradient is not None:
+            change = np.subtract(gradient, self.gradient, out=room)
+            self.history.append((_largest(self.project(change)), float(np.linalg.norm(change)), abs(value - self.value)))
+        self._estimate(np.abs(gradient, out=room), progress)
+        room[...], self.gradient, self.value = gradient, room, value
+
+    def _estimate(self, parts, progress):
+        """The error, from what there is of it, and the sizes of the gradient's entries."""
         if not parts.any():  # no feature weighs anything: what is left to solve, the intercept, is in F alone
             self.bounds.append(0.0)
             self.error = 0.0

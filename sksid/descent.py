@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sksid._compact import compact, elementwise, is_compact
 from sksid.optimizers import Momentum, Optimizer, default_optimizer
 from sksid.sid import Result, solve
 from sksid.solvers import NotFiniteError, Solver
@@ -159,15 +160,11 @@ class Bilevel:
 
 def within_range(log_penalties: ArrayLike, log_range: tuple[float, float]) -> NDArray:
     """Log penalties clipped to the range; −∞, no penalty, stays as it is. Equal ones are a read-only view of one number."""
-    clipped = np.clip(log_penalties, *log_range)
-    clipped[np.isneginf(np.asarray(log_penalties, dtype=np.float64))] = -np.inf
-    return compact(clipped)
 
+    def clipped(logs):
+        return np.where(np.isneginf(logs), -np.inf, np.clip(logs, *log_range))
 
-def compact(values: NDArray) -> NDArray:
-    """The same array, or if all its values are equal, a read-only view of one number: it takes no memory in a history."""
-    same = values.size and (values == values.flat[0]).all()
-    return np.broadcast_to(values.flat[0], values.shape) if same else values
+    return compact(elementwise(clipped, np.asarray(log_penalties, dtype=np.float64)))
 
 
 @dataclass(frozen=True)
@@ -251,7 +248,7 @@ class Descent:
         offset, result = compact(offset), None
         while True:
             since, rough = (time.perf_counter(), state.n_epochs), optimizer.slack(memory) > 1.0
-            here = within_range(offset + structure.change(theta), bilevel.log_range)
+            here = within_range(elementwise(np.add, offset, _change(structure, theta)), bilevel.log_range)
             state = bilevel.solver.rescale(bilevel.problem, state, here)
             state, result = self._evaluate(bilevel, state, structure, optimizer, memory, result)
             step, updated = self._next(optimizer, memory, structure, theta, result)
@@ -342,7 +339,9 @@ class Descent:
 
     def _limit(self, bilevel, structure, step, here, share):
         """The step, shortened so that no log λ_j changes more than allowed; zero if all of them would leave the range."""
-        change, (low, high) = structure.change(step), bilevel.log_range
+        change, (low, high) = _change(structure, step), bilevel.log_range
+        if is_compact(here) and is_compact(change):
+            here, change = here.flat[:1], change.flat[:1]  # what holds for one feature holds for all
         longest, penalized = np.max(np.abs(change), initial=0.0), np.isfinite(here)
         here, change = here[penalized], change[penalized]
         outward = np.all((here + change < low) & (here <= low)) or np.all((here + change > high) & (here >= high))
@@ -351,5 +350,9 @@ class Descent:
         return step * min(1.0, share * self.max_change / longest) if longest > 0 else step
 
 
+def _change(structure, step):
+    return compact(structure.change(step))
+
+
 def _reach(structure, step):
-    return np.max(np.abs(structure.change(step)), initial=0.0)
+    return np.max(elementwise(np.abs, _change(structure, step)), initial=0.0)

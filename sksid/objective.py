@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sksid._compact import elementwise
 from sksid._products import Products
 
 Array = NDArray[np.floating]
@@ -158,7 +159,7 @@ class L2Penalty:
         return W * V
 
 
-def log_gradient(log_penalties: Array, inner: Array, n_splits: int) -> Array:
+def log_gradient(log_penalties: Array, inner: Array, n_splits: int, out: Array | None = None) -> Array:
     """∂F/∂log λ_j = −λ_j/n_splits · inner_j, Eq. (4): F is a mean over splits, ``inner`` a sum.
 
     Parameters
@@ -167,6 +168,8 @@ def log_gradient(log_penalties: Array, inner: Array, n_splits: int) -> Array:
     inner : ndarray of that shape
         ``Penalty.inner`` of all splits' W and V, summed: ⟨W_j, V_j⟩ for the L2 penalty.
     n_splits : int
+    out : ndarray of that shape, default=None
+        Where the result is written: ``inner`` itself, for instance.
 
     Examples
     --------
@@ -174,10 +177,7 @@ def log_gradient(log_penalties: Array, inner: Array, n_splits: int) -> Array:
     >>> log_gradient(np.log([1.0, 2.0]), np.array([3.0, 5.0]), n_splits=5).round(6)
     array([-0.6, -2. ])
     """
-    gradient = np.exp(log_penalties)
-    gradient *= -1.0 / n_splits
-    gradient *= inner
-    return gradient
+    return np.multiply(elementwise(lambda logs: np.exp(logs) * (-1.0 / n_splits), log_penalties), inner, out=out)
 
 
 @dataclass(frozen=True)
@@ -238,11 +238,12 @@ class Objective:
 
     def point(self, outputs: Array) -> Point:
         """The same, where the outputs are known."""
-        return Point(outputs, self.loss.predictions(outputs))
+        return Point(outputs, self.products.by_rows(self.loss.predictions, outputs.shape, outputs))
 
     def losses(self, outputs: Array) -> Array:
         """The weighted sum of the rows' losses in each split, (n_splits,)."""
-        return np.einsum("ki,ki->k", self.weights, self.loss.values(outputs, self.labels))
+        values = self.products.by_rows(self.loss.values, self.weights.shape, outputs, self.labels)
+        return np.einsum("ki,ki->k", self.weights, values)
 
     def values(self, outputs: Array, W: Array) -> Array:
         """Of each split, (n_splits,)."""
@@ -250,9 +251,14 @@ class Objective:
 
     def gradient(self, point: Point, W: Array) -> Array:
         """∂/∂W, in the shape of W."""
-        slopes = self.loss.gradient(point.predictions, self.loss.targets(self.labels, self.n_outputs))
-        slopes *= self.weights[:, None]
+        P = point.predictions
+        slopes = self.products.by_rows(self._slopes, P.shape, P, self.labels, self.weights)
         return self.pull(slopes) + self.penalty.gradient(W, self.penalties)
+
+    def _slopes(self, predictions, labels, weights):
+        slopes = self.loss.gradient(predictions, self.loss.targets(labels, self.n_outputs))
+        slopes *= weights[:, None]
+        return slopes
 
     def pull(self, R: Array) -> Array:
         """Xᵀ R of (n_splits, n_outputs, n_rows), and its sums in the intercept's place."""
@@ -297,9 +303,14 @@ class Objective:
         """The pairs of outputs, the first not behind the second."""
         return [(c, d) for c in range(self.n_outputs) for d in range(c, self.n_outputs)]
 
-    def pair_curvatures(self, point: Point) -> Array:
-        """The weighted curvatures of every pair of outputs, (n_splits, n_pairs, n_rows)."""
-        return np.stack([self.curvatures(point, c, d) for c, d in self.pairs], axis=1)
+    def pair_curvatures(self, point: Point, mean: bool = False) -> Array:
+        """The weighted curvatures of every pair of outputs, (n_splits, n_pairs, n_rows); or their mean over the splits."""
+        n_splits, n_rows = self.weights.shape
+        found = np.empty((1 if mean else n_splits, len(self.pairs), n_rows))
+        for k, (c, d) in enumerate(self.pairs):
+            own = self.curvatures(point, c, d)
+            found[:, k] = own.mean(axis=0, keepdims=True) if mean else own
+        return found
 
     def hessian(self, point: Point, W: Array) -> Array:
         """(n_splits, m, m) with m = n_outputs (n_features + 1): of each split, a block for each pair of outputs."""

@@ -6,7 +6,7 @@ second is positive), else the number of classes. Splits, held-out rows, halves o
 are roles over the same rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sksid._kernels._layout import TRAIN, UNUSED, VALIDATION, check_roles
 from sksid._products import Products
+from sksid._splits import Splits
 from sksid.objective import L2Penalty, LogisticLoss, Loss, Objective, Penalty
 from sksid.rows import Rows, lay_out
 
@@ -23,8 +24,6 @@ from sksid.rows import Rows, lay_out
 FLOAT32_CURVATURE = 3e5
 FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
 FLOAT32_FROM = 1e6  # entries × splits from which float32, which is twice as fast, is worth it
-
-Splits = Sequence[tuple[NDArray, NDArray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ class Roles:
     labels : ndarray of shape (n_rows, 1) or (n_rows, n_splits), int32
         The class of each row, from 0: the same in all splits, or one for each.
     weights : ndarray of shape (n_rows,), float64
-        Sample weights, without class weights.
+        Sample weights, without class weights; a view of one number where all are 1.
     role : ndarray of shape (n_rows, n_splits), int8
         UNUSED, TRAIN or VALIDATION.
     train_scale : ndarray of shape (n_classes, n_splits), float64
@@ -151,11 +150,11 @@ class Problem:
 
         Features times c take it to log c² more, weights times c to log c more, and the optimal log λ with it.
         """
-        means = []
+        means, norms = [], self.rows.squared_norms
         for k in range(self.n_splits):
             weights = self.roles.train_weights(k)
             with np.errstate(over="ignore"):
-                means.append(weights @ self.rows.squared_norms / max(np.count_nonzero(weights), 1))
+                means.append(weights @ norms / max(np.count_nonzero(weights), 1))
         mean = float(np.mean(means))
         return float(np.log(mean)) if 0.0 < mean < np.inf else 0.0
 
@@ -212,9 +211,9 @@ class Problem:
         """The dtype that a state needs at these log penalties: float64 where a row's curvature is too large for float32."""
         if self.dtype == np.float64:
             return self.dtype
-        penalized = np.asarray(log_penalties)[np.isfinite(log_penalties)]
+        least = np.min(log_penalties, initial=np.inf, where=np.isfinite(log_penalties))
         with np.errstate(over="ignore"):
-            largest = self.largest_row * np.exp(-np.min(penalized, initial=np.inf))
+            largest = self.largest_row * np.exp(-least)
         return np.dtype(np.float64) if largest > limit else self.dtype
 
     def reported(self, log_penalties: NDArray) -> "Problem":
@@ -266,7 +265,9 @@ def problem_of(
         used = np.flatnonzero(role.any(axis=1))
         start, stop = (used[0], used[-1] + 1) if used.size else (0, 0)
         rows, role = rows.span(start, stop), np.ascontiguousarray(role[start:stop])
-    weights = np.ones(rows.n_rows) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)[rows.samples]
+    weights = np.broadcast_to(1.0, rows.n_rows)
+    if sample_weight is not None:
+        weights = np.asarray(sample_weight, dtype=np.float64)[rows.samples]
     val_sums = np.array([weights[role[:, k] == VALIDATION].sum() for k in range(len(splits))])
     labels = np.asarray(labels, dtype=np.int32)[rows.samples]
     roles = Roles(

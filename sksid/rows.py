@@ -20,7 +20,8 @@ from sksid._kernels._layout import COLUMNS_AHEAD, as_columns, check_rows
 DENSE_FROM = 0.8
 
 SAMPLE = 100_000  # entries that stand for all where their typical size is asked for
-PART = 1 << 19  # entries that are handled at once
+PART = 1 << 16  # entries that are handled at once
+LONG_PART = 1 << 19  # of dense rows, where sums are rounded as these parts have it
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Rows:
         Their features, and a few more numbers, since the kernels fetch ahead; None for dense rows.
     indptr : ndarray of shape (n_rows + 1,), int64
         Where each row begins in ``values``.
-    samples : ndarray of shape (n_rows,), int64
+    samples : ndarray of shape (n_rows,), int32, or int64 where there are too many
         The sample of X that each row was made of.
     n_features : int
     """
@@ -80,11 +81,11 @@ class Rows:
             return self.values.reshape(shape)
         return sp.csr_array((self.values, self.columns[: self.values.size], self.indptr), shape=shape)
 
-    @cached_property
+    @property
     def squared_norms(self) -> NDArray:
-        """Σ_j x_ij² of every row, (n_rows,), float64; infinite where it overflows."""
+        """Σ_j x_ij² of every row, (n_rows,), float64; infinite where it overflows. Computed anew each time."""
         norms, filled = np.zeros(self.n_rows), np.diff(self.indptr) > 0
-        for rows, entries in self._parts():
+        for rows, entries in self._parts(PART):
             begins = self.indptr[rows][filled[rows]] - entries.start
             if begins.size:
                 with np.errstate(over="ignore"):
@@ -92,11 +93,11 @@ class Rows:
                     norms[rows][filled[rows]] = np.add.reduceat(squares, begins)
         return norms
 
-    def _parts(self):
+    def _parts(self, size):
         """Slices of rows, and of their entries, a few at a time, so that what is computed of them takes little memory."""
         start = 0
         while start < self.n_rows:
-            stop = int(np.searchsorted(self.indptr, self.indptr[start] + PART, side="right")) - 1
+            stop = int(np.searchsorted(self.indptr, self.indptr[start] + size, side="right")) - 1
             stop = min(max(stop, start + 1), self.n_rows)
             yield slice(start, stop), slice(int(self.indptr[start]), int(self.indptr[stop]))
             start = stop
@@ -119,7 +120,7 @@ class Rows:
     def mean_squares(self, weights: NDArray) -> NDArray:
         """Σ_i weights_i x_ij², (n_features,), float64, for weights that sum to 1."""
         means = np.zeros(self.n_features)
-        for rows, entries in self._parts():
+        for rows, entries in self._parts(PART if self.is_sparse else LONG_PART):
             with np.errstate(over="ignore"):
                 squares = np.square(self.values[entries], dtype=np.float64)
                 if self.columns is None:
@@ -250,18 +251,21 @@ def lay_out(X: Any, splits: Sequence[tuple[NDArray, NDArray]], seed: int = 0) ->
     >>> rows.n_rows, sorted(rows.samples[:3].tolist()), rows.samples[3].item()
     (4, [0, 1, 2], 3)
     """
-    n_samples = X.shape[0]
-    copies = np.zeros(n_samples, dtype=np.int64)
-    for split in splits:
-        np.maximum(copies, np.bincount(np.concatenate(split), minlength=n_samples), out=copies)
-    random = np.random.RandomState(seed)
-    order = np.repeat(np.arange(n_samples), copies)
-    others = np.flatnonzero(copies == 0)
-    samples = np.concatenate([order[random.permutation(order.size)], others[random.permutation(others.size)]])
+    samples = _visiting_order(X.shape[0], splits, np.random.RandomState(seed))
     X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
     if sp.issparse(X) or np.count_nonzero(X) < DENSE_FROM * X.size:
         return _sparse_in_order(sp.csr_array(X), samples)
     return as_rows(np.ascontiguousarray(X[samples]), samples)
+
+
+def _visiting_order(n_samples, splits, random):
+    """The sample of each row."""
+    copies = np.zeros(n_samples, dtype=np.int64)
+    for split in splits:
+        np.maximum(copies, np.bincount(np.concatenate(split), minlength=n_samples), out=copies)
+    order = np.repeat(np.arange(n_samples, dtype=np.int32 if n_samples <= np.iinfo(np.int32).max else np.int64), copies)
+    others = np.flatnonzero(copies == 0).astype(order.dtype)
+    return np.concatenate([random.permutation(order), random.permutation(others)])
 
 
 def _sparse_in_order(X, samples):

@@ -7,7 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sksid.descent import Bilevel, Descent, OnStep, Step, best_of, compact
+from sksid._compact import compact
+from sksid.descent import Bilevel, Descent, OnStep, Step, best_of
 from sksid.structures import Structure
 
 

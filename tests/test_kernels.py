@@ -71,7 +71,7 @@ def start(problem, dtype=F64, n_sides=2, unpenalized=()):
     state = SimpleNamespace(
         table=np.zeros((n_features + 1, _layout.dual_width(used, dtype)), dtype=dtype),
         duals=np.zeros((N_ROWS, n_sides, n_vectors), dtype=dtype),
-        residuals=np.zeros((N_ROWS, 2)),
+        residuals=np.zeros((N_ROWS, 2), dtype=dtype),
         imbalance=np.zeros((n_sides, n_vectors)),
         reference_step=0.5 / N_ROWS,
         unpenalized=np.array(unpenalized, dtype=np.int64),

@@ -37,6 +37,14 @@ cdef inline void *address(str name, array, dtype, tuple shape, bint writable=Fal
     return data
 
 
+cdef inline const double *numbers(str name, array, int64_t n, int *step) except? NULL:
+    """Where ``n`` of float64 begin, and how far one is from the next: 0 where all of them are a view of one number."""
+    step[0] = 1
+    if isinstance(array, np.ndarray) and array.shape == (n,) and array.strides == (0,):
+        array, n, step[0] = array[:1], min(n, 1), 0
+    return <const double *>address(name, array, np.float64, (n,))
+
+
 cdef inline int64_t length(str name, array) except -1:
     """Of an array's first axis."""
     if not isinstance(array, np.ndarray) or array.ndim == 0:

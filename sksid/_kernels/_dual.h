@@ -14,19 +14,20 @@ typedef struct {
     const void *values;        /* (nnz,) float or double */
     const int32_t *labels;     /* (n_rows, 1) or (n_rows, n_splits) */
     const int8_t *roles;       /* (n_rows, n_splits) */
-    const double *weights;     /* (n_rows,) */
+    const double *weights;     /* (n_rows,), or one number for all rows */
     const double *train_scale; /* (n_classes, n_splits): a training row weighs weights * train_scale */
     const double *val_scale;   /* (n_splits,): 1 / sum of the validation weights */
     int64_t n_rows, n_features;
     int n_classes, n_splits, n_outputs, fit_intercept;
     int label_step;            /* 1 where every split has labels of its own, else 0 */
+    int weight_step;           /* 1 where every row has a weight of its own, else 0 */
     int value_size, real_size; /* bytes of an entry of the data and of a real of the state */
 } dual_problem;
 
 typedef struct {
     void *table;       /* (n_features + 1, width) REAL */
     void *duals;       /* (n_rows, n_sides, n_vectors) REAL: beta (gamma in validation rows), u */
-    double *residuals; /* (n_rows, 2) of each row when last visited: LOWER_RESIDUAL; of two sides ADJOINT_RESIDUAL, of one
+    void *residuals;   /* (n_rows, 2) REAL, of each row when last visited: LOWER_RESIDUAL; of two sides ADJOINT_RESIDUAL, of one
                         * MOVE, the squared change q^2 |beta_i+ - beta_i|^2 of its outputs z by the visit */
     double *imbalance; /* (n_sides, n_vectors): sum s beta;  sum s u - sum gamma s / sum(s). Zero at the optimum */
     int64_t width;
@@ -59,9 +60,9 @@ static void dual_rebuild(const dual_problem *P, dual_state *S, int64_t start, in
     VARIANT(rebuild, P)(P, S, start, stop, scratch);
 }
 
-static void dual_rescale(const dual_problem *P, dual_state *S, const double *penalties, double shrink)
+static void dual_rescale(const dual_problem *P, dual_state *S, const double *penalties, int step, double shrink)
 {
-    VARIANT(rescale, P)(P, S, penalties, shrink);
+    VARIANT(rescale, P)(P, S, penalties, step, shrink);
 }
 
 static void dual_contract(const dual_problem *P, const dual_state *S, double *inner)

@@ -17,6 +17,7 @@ from sksid._kernels._arrays cimport (
     instruction_sets_here,
     labels_differ,
     length,
+    numbers,
     processor_has_avx2,
     real_type,
     use_avx2,
@@ -34,11 +35,11 @@ cdef extern from "_dual.h" nogil:
         const double *train_scale
         const double *val_scale
         int64_t n_rows, n_features
-        int n_classes, n_splits, n_outputs, fit_intercept, label_step, value_size, real_size
+        int n_classes, n_splits, n_outputs, fit_intercept, label_step, weight_step, value_size, real_size
     ctypedef struct dual_state:
         void *table
         void *duals
-        double *residuals
+        void *residuals
         double *imbalance
         int64_t width
         int n_sides
@@ -49,7 +50,7 @@ cdef extern from "_dual.h" nogil:
     void dual_advance(const dual_problem*, dual_state*, const int64_t*, int64_t, int64_t, void*, double*)
     void dual_evaluate(const dual_problem*, dual_state*, int64_t, int64_t, int, void*, double*)
     void dual_rebuild(const dual_problem*, dual_state*, int64_t, int64_t, void*)
-    void dual_rescale(const dual_problem*, dual_state*, const double*, double)
+    void dual_rescale(const dual_problem*, dual_state*, const double*, int, double)
     void dual_contract(const dual_problem*, const dual_state*, double*)
     int64_t layout_dual_width(int64_t, int64_t)
     int64_t layout_dual_scratch(int64_t, int64_t, int64_t, int64_t)
@@ -74,7 +75,7 @@ cdef int bind_problem(problem, dual_problem *bound) except -1:
     bound.label_step = labels_differ(roles.labels, n_rows)
     bound.labels = <const int32_t *>address("labels", roles.labels, np.int32, (n_rows, n_splits if bound.label_step else 1))
     bound.roles = <const int8_t *>address("role", roles.role, np.int8, (n_rows, n_splits))
-    bound.weights = <const double *>address("weights", roles.weights, np.float64, (n_rows,))
+    bound.weights = numbers("weights", roles.weights, n_rows, &bound.weight_step)
     bound.train_scale = <const double *>address("train_scale", roles.train_scale, np.float64, (n_classes, n_splits))
     bound.val_scale = <const double *>address("val_scale", roles.val_scale, np.float64, (n_splits,))
     bound.n_classes, bound.n_splits, bound.n_outputs = n_classes, n_splits, n_outputs
@@ -95,7 +96,7 @@ cdef int bind(problem, state, dual_problem *rows, dual_state *bound) except -1:
     bound.reference_step = state.reference_step
     bound.table = address("table", state.table, real, (rows.n_features + 1, bound.width), True)
     bound.duals = address("duals", state.duals, real, (rows.n_rows, n_sides, n_vectors), True)
-    bound.residuals = <double *>address("residuals", state.residuals, np.float64, (rows.n_rows, 2), True)
+    bound.residuals = address("residuals", state.residuals, real, (rows.n_rows, 2), True)
     bound.imbalance = <double *>address("imbalance", state.imbalance, np.float64, (n_sides, n_vectors), True)
     bound.unpenalized = <const int64_t *>address("unpenalized", state.unpenalized, np.int64, (n_unpenalized,))
     bound.reference = address("reference", state.reference, real, (n_unpenalized, used), True)
@@ -184,9 +185,10 @@ def rescale(problem, state, penalties, double shrink):
     cdef dual_problem rows
     cdef dual_state bound
     bind(problem, state, &rows, &bound)
-    cdef const double *new = <const double *>address("penalties", penalties, np.float64, (rows.n_features,))
+    cdef int step
+    cdef const double *new = numbers("penalties", penalties, rows.n_features, &step)
     with nogil:
-        dual_rescale(&rows, &bound, new, shrink)
+        dual_rescale(&rows, &bound, new, step, shrink)
 
 
 def contract(problem, state):

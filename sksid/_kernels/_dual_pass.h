@@ -171,8 +171,7 @@ static inline void NAME(apply_row)(const dual_problem *P, dual_state *S, int64_t
     const int used = S->n_sides * P->n_splits * P->n_outputs;
     REAL *table = S->table, *intercept = table + P->n_features * S->width;
     memcpy((REAL *)S->duals + i * used, R->beta, sizeof(REAL) * used);
-    S->residuals[2 * i] = R->residuals[0];
-    S->residuals[2 * i + 1] = R->residuals[1];
+    memcpy((REAL *)S->residuals + 2 * i, R->residuals, sizeof R->residuals);
     NAME(scatter)(R->x, R->columns, R->nnz, table, S->width, used, R->change);
     if (P->fit_intercept) {
         const REAL inverse = intercept[used];

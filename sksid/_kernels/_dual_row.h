@@ -63,7 +63,7 @@ static inline void NAME(place_row)(const dual_problem *P, const dual_state *S, R
 INLINE void NAME(read_weights)(const dual_problem *P, int64_t i, const int step, NAME(row) *R)
 {
     const int n_splits = P->n_splits;
-    const REAL weight = (REAL)P->weights[i];
+    const REAL weight = (REAL)P->weights[i * P->weight_step];
     for (int k = 0; k < n_splits; k++) {
         const int label = R->labels[k * step];
         R->train[k] = R->roles[k] == TRAIN ? weight * R->train_scale[(int64_t)label * n_splits + k] : 0;
@@ -331,13 +331,14 @@ static inline void NAME(move_unpenalized)(const dual_problem *P, dual_state *S, 
     }
 }
 
-/* New penalties, Eq. (14), and all duals multiplied by shrink: W_j and V_j go with shrink/lambda_j. */
-static void NAME(rescale)(const dual_problem *P, dual_state *S, const double *penalties, double shrink)
+/* New penalties, Eq. (14), and all duals multiplied by shrink: W_j and V_j go with shrink/lambda_j. With a step of 0, one penalty
+ * for all features. */
+static void NAME(rescale)(const dual_problem *P, dual_state *S, const double *penalties, int step, double shrink)
 {
     const int used = S->n_sides * P->n_splits * P->n_outputs;
     for (int64_t j = 0; j < P->n_features; j++) {
         REAL *row = (REAL *)S->table + j * S->width;
-        const REAL inverse = (REAL)(1.0 / penalties[j]), ratio = (REAL)shrink * (inverse / row[used]);
+        const REAL inverse = (REAL)(1.0 / penalties[j * step]), ratio = (REAL)shrink * (inverse / row[used]);
         for (int l = 0; l < used; l++)
             row[l] *= ratio;
         row[used] = inverse;

@@ -4,7 +4,7 @@ from typing import Any
 
 from sksid.joint import parts_of
 from sksid.solvers._aid import Aid
-from sksid.solvers._contract import NotFiniteError, Progress, Solver, check_supported, tighten
+from sksid.solvers._contract import NotFiniteError, Progress, Solver, check_supported, each_split, tighten
 from sksid.solvers._dual import Dual
 from sksid.solvers._relay import Relay
 from sksid.solvers._rotated import Rotated
@@ -26,6 +26,7 @@ __all__ = [
     "Together",
     "check_supported",
     "choose",
+    "each_split",
     "resolve",
     "tighten",
 ]

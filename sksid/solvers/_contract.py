@@ -5,6 +5,7 @@ One *epoch* of any solver is a unit of progress for both levels at once, so that
 solver they drive.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol, runtime_checkable
@@ -110,6 +111,15 @@ class Solver(Protocol):
 
     def adjoint(self, problem: Any, state: Any) -> tuple[Any, Any]:
         """V and v in the same shapes."""
+
+
+def each_split(solver: Solver, problem: Any, state: Any) -> Iterator[tuple[NDArray, NDArray]]:
+    """W (n_outputs, n_features) and b (n_outputs,) of one split after the other, to be read before the state is advanced.
+
+    A solver may have a method ``each_split`` that takes less memory than its ``coefficients``.
+    """
+    own = getattr(solver, "each_split", None)
+    return zip(*solver.coefficients(problem, state), strict=True) if own is None else own(problem, state)
 
 
 def tighten(solver: Any, state: Any, lower: float, adjoint: float) -> Any:

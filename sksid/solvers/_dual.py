@@ -1,10 +1,12 @@
 """Stochastic dual coordinate ascent for the lower level, the adjoint and the validation of all splits, Eqs. (6) to (15)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sksid._compact import elementwise, own
 from sksid._kernels import _dual as kernels
 from sksid.objective import log_gradient
 from sksid.problem import Problem
@@ -169,15 +171,17 @@ class Dual:
             state = widened(problem, state)
         if not np.array_equal(np.flatnonzero(np.isneginf(log_penalties)), state.unpenalized):
             raise ValueError("log_penalties: which features have no penalty cannot change. Begin anew, with init.")
-        change = np.mean(or_zero(log_penalties) - or_zero(state.log_penalties))
+        change = np.mean(elementwise(np.subtract, or_zero(log_penalties), or_zero(state.log_penalties)))
         shrink = float(np.exp(min(0.0, self.keep_coef * change)))
-        state.log_penalties = np.array(log_penalties, dtype=np.float64)
+        state.log_penalties = own(log_penalties)
         state.least_proximal_weight = least_weight(problem, log_penalties, state.dtype)
         state.duals *= shrink
         state.imbalance *= shrink
         vectors = np.s_[state.unpenalized, : state.used]
-        kept, penalties = state.table[vectors], np.exp(state.log_penalties)
-        penalties[state.unpenalized] = 1.0 / state.table[state.unpenalized, state.used]
+        kept, penalties = state.table[vectors], elementwise(np.exp, state.log_penalties)
+        if state.unpenalized.size:
+            penalties = np.array(penalties)
+            penalties[state.unpenalized] = 1.0 / state.table[state.unpenalized, state.used]
         kernels.rescale(problem, state, penalties, shrink)
         state.reference = kept - shrink * (kept - state.reference)
         state.table[vectors] = kept
@@ -189,12 +193,13 @@ class Dual:
             sums = state.recent_sums
             return sums[:, SUM["validation_loss"]] / np.maximum(sums[:, SUM["validation_weight"]], TINY)
         duals = np.zeros((rows.n_rows, *state.imbalance.shape), dtype=state.dtype)
-        bare = replace(state, duals=duals, residuals=np.zeros((rows.n_rows, 2)))
+        bare = replace(state, duals=duals, residuals=np.zeros((rows.n_rows, 2), dtype=state.dtype))
         return _evaluate(rows, bare, losses_only=True)[:, SUM["validation_loss"]]
 
     def log_gradient(self, problem: Problem, state: DualState) -> NDArray:
         """∂F/∂log λ, (n_features,), Eq. (4)."""
-        return log_gradient(state.log_penalties, kernels.contract(problem, state), problem.n_splits)
+        inner = kernels.contract(problem, state)
+        return log_gradient(state.log_penalties, inner, problem.n_splits, out=inner)
 
     def progress(self, problem: Problem, state: DualState) -> Progress:
         """The residuals of both solves, as they were when the rows of the last epoch were visited.
@@ -218,6 +223,11 @@ class Dual:
     def coefficients(self, problem: Problem, state: DualState) -> tuple[NDArray, NDArray]:
         """W (n_splits, n_outputs, n_features) and b (n_splits, n_outputs), float64."""
         return side_of(problem, state, 0)
+
+    def each_split(self, problem: Problem, state: DualState) -> Iterator[tuple[NDArray, NDArray]]:
+        """W and b of one split after the other, as views of the state."""
+        for vectors in np.split(state.table[:, : state.imbalance.shape[1]].T, problem.n_splits):
+            yield vectors[:, :-1], vectors[:, -1]
 
     def adjoint(self, problem: Problem, state: DualState) -> tuple[NDArray, NDArray]:
         """V and v in the same shapes."""
@@ -255,17 +265,17 @@ def _last_move(problem, state):
     """
     curvature = max(state.recent_sums[:, SUM["curvature"]].sum(), TINY)
     unpenalized = np.abs(imbalance_of(problem, state)).max(initial=0.0) / curvature
-    return float(max(np.sqrt(state.residuals[:, 1].mean()), unpenalized))
+    return float(max(np.sqrt(state.residuals[:, 1].mean(dtype=np.float64)), unpenalized))
 
 
 def _holders_of(residual, mass, cap):
     """The rows that together hold this share of the residual; none if they are more than ``cap`` and hold little."""
-    total, nobody = residual.sum(), np.empty(0, dtype=np.intp)
+    total, nobody = residual.sum(dtype=np.float64), np.empty(0, dtype=np.intp)
     if not 0 < 0.5 * total <= cap * residual.max(initial=0.0):
         return nobody
     top = np.argpartition(residual, -cap)[-cap:] if cap < residual.size else np.arange(residual.size)
     top = top[np.argsort(-residual[top], kind="stable")]
-    held = np.cumsum(residual[top])
+    held = np.cumsum(residual[top], dtype=np.float64)
     return nobody if held[-1] < 0.5 * total else top[: 1 + np.searchsorted(held, mass * total)]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sksid._compact import elementwise, own
 from sksid._kernels import _dual as kernels
 from sksid._kernels._layout import CACHE_LINE, SUMS, dual_width
 from sksid.problem import Problem
@@ -96,28 +97,29 @@ def zeros_at(problem: Problem, log_penalties, *, proximal_weight, seed) -> DualS
     state = DualState(
         table=zeros_on_line(problem.n_features + 1, n_sides * n_vectors, dtype),
         duals=np.zeros((problem.n_rows, n_sides, n_vectors), dtype=dtype),
-        residuals=np.zeros((problem.n_rows, 2)),
+        residuals=np.zeros((problem.n_rows, 2), dtype=dtype),
         imbalance=np.zeros((n_sides, n_vectors)),
         reference_step=REFERENCE_STEPS / problem.n_rows,
         proximal_weight=proximal_weight,
         least_proximal_weight=0.0,
-        log_penalties=np.asarray(log_penalties, dtype=np.float64),
+        log_penalties=own(log_penalties),
         unpenalized=unpenalized,
         reference=np.zeros((unpenalized.size, n_sides * n_vectors), dtype=dtype),
         random=np.random.RandomState(seed),
         pending=np.empty(0, dtype=np.int64),
     )
-    state.table[:-1, state.used] = np.exp(-or_zero(state.log_penalties))
+    state.table[:-1, state.used] = elementwise(_inverse, state.log_penalties)
     return state
 
 
 def widened(problem: Problem, state: DualState) -> DualState:
-    """The state in float64, with W and V summed up in it."""
+    """The state in float64, with W and V summed up in it; the old table is given up first, whose memory that takes."""
+    at, columns = np.append(state.unpenalized, problem.n_features), slice(state.used + 1)
+    kept, state.table = state.table[at, columns], np.empty(0)
     table = zeros_on_line(problem.n_features + 1, state.used, np.float64)
-    table[:-1, state.used] = np.exp(-or_zero(state.log_penalties))
-    kept = np.append(state.unpenalized, problem.n_features)
-    table[kept, : state.used + 1] = state.table[kept, : state.used + 1]
-    wide = {name: getattr(state, name).astype(np.float64) for name in ("duals", "reference")}
+    table[:-1, state.used] = elementwise(_inverse, state.log_penalties)
+    table[at, columns] = kept
+    wide = {name: getattr(state, name).astype(np.float64) for name in ("duals", "residuals", "reference")}
     return rebuilt(problem, replace(state, table=table, **wide))
 
 
@@ -145,7 +147,11 @@ def side_of(problem: Problem, state: DualState, side: int):
 
 def or_zero(log_penalties):
     """Log λ with 0 in place of −∞ for features without a penalty; the caller sets their 1/λ afterwards."""
-    return np.where(np.isneginf(log_penalties), 0.0, log_penalties)
+    return elementwise(lambda logs: np.where(np.isneginf(logs), 0.0, logs), log_penalties)
+
+
+def _inverse(log_penalties):
+    return np.exp(-or_zero(log_penalties))
 
 
 def rows_per_call(problem: Problem, state: DualState, work: float = 2e8) -> int:

@@ -117,9 +117,7 @@ def build(kind: int, objective: Objective, point: Point, W: NDArray) -> Precondi
         K = objective.n_outputs
         curvatures = sum(objective.curvatures(point, c, c).mean(axis=0, keepdims=True) for c in range(K)) / K
         return factorized(kind, objective.gram(curvatures), objective, W)
-    curvatures = objective.pair_curvatures(point)
-    if kind == WHOLE:
-        curvatures = curvatures.mean(axis=0, keepdims=True)
+    curvatures = objective.pair_curvatures(point, mean=kind == WHOLE)
     return factorized(kind, objective.grams_of_pairs(curvatures), objective, W)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sksid._compact import elementwise
 from sksid.problem import Problem
 from sksid.solvers._dual_state import SUM, TINY, DualState, or_zero
 
@@ -14,14 +15,17 @@ SLOW, SWING = 0.4, -0.2  # an imbalance's decrease in an epoch; the cosine betwe
 def least_weight(problem: Problem, log_penalties, dtype) -> float:
     """1 / the weighted mean over rows of Σ_j x_ij²/λ_j, from the first rows, which are a sample since rows are shuffled."""
     rows = problem.rows.span(0, min(SAMPLE, problem.n_rows))
-    inverse = np.where(np.isneginf(log_penalties), 0.0, np.exp(-or_zero(log_penalties)))
+    inverse = elementwise(lambda logs: np.where(np.isneginf(logs), 0.0, np.exp(-or_zero(logs))), np.asarray(log_penalties))
     weights = problem.roles.weights[: rows.n_rows]
     weights = weights / max(weights.sum(), TINY)
     here = slice(rows.indptr[0], rows.indptr[-1])
     with np.errstate(over="ignore"):
         entries = np.square(rows.values[here].astype(dtype, copy=False), dtype=np.float64)
-    columns = np.tile(np.arange(rows.n_features), rows.n_rows) if rows.columns is None else rows.columns[here]
-    mean = np.repeat(weights, np.diff(rows.indptr)) @ (entries * inverse[columns])
+    if rows.columns is None:
+        entries.reshape(-1, rows.n_features)[...] *= inverse
+    else:
+        entries *= inverse[rows.columns[here]]
+    mean = np.repeat(weights, np.diff(rows.indptr)) @ entries
     return 1.0 / max(float(mean), 1.0 / problem.n_rows)
 
 

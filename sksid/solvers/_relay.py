@@ -1,5 +1,6 @@
 """One solver after another: stochastic passes as long as they come nearer, then a deterministic solve from where they are."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from sksid.joint import parts_of, whole
 from sksid.problem import Problem
 from sksid.solvers._aid import Aid
-from sksid.solvers._contract import NotFiniteError, Progress, Solver, tighten
+from sksid.solvers._contract import NotFiniteError, Progress, Solver, each_split, tighten
 from sksid.solvers._dual import Dual
 from sksid.solvers._preconditioner import product_cost
 
@@ -205,6 +206,11 @@ class Relay:
         """W (n_splits, n_outputs, n_features) and b (n_splits, n_outputs)."""
         solver, own = self._turn(problem, state)
         return solver.coefficients(own, state.own)
+
+    def each_split(self, problem: Problem, state: RelayState) -> Iterator[tuple[NDArray, NDArray]]:
+        """W and b of one split after the other."""
+        solver, own = self._turn(problem, state)
+        return each_split(solver, own, state.own)
 
     def adjoint(self, problem: Problem, state: RelayState) -> tuple[NDArray, NDArray]:
         """V and v in the same shapes."""

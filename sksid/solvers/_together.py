@@ -4,21 +4,25 @@ To the solver, every part is a problem of its own, with its own state and random
 form a part, so the result is the same, bit for bit, for any number of threads.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
+from sksid._compact import own
 from sksid._threads import single_blas_thread
 from sksid.joint import Joint
-from sksid.solvers._contract import Progress, Solver, tighten
+from sksid.solvers._contract import Progress, Solver, each_split, tighten
 
 WORK_FOR_A_THREAD = 2e7  # multiply-adds, about 5 ms: with less work, handing a part to a thread costs more than it saves
 ERRORS = ("gradient_error", "value_error")
 NEWTON_PASSES = 30  # over the data in one epoch of a deterministic solver
-OF_THE_TABLE = 0.1  # what a pass over the coefficients of wide data costs, as a share of one over the rows
+OF_THE_TABLE = 2.0  # multiply-adds that a number of W or V costs where all of them are passed over
 
 
 @dataclass
@@ -82,7 +86,7 @@ class Together:
 
     def init(self, problem: Joint, log_penalties: NDArray, seed: int = 0, start: tuple | None = None) -> TogetherState:
         """Every part at W = 0, V = 0, or near its splits of ``start``, with a seed of its own."""
-        log_penalties = np.array(log_penalties, dtype=np.float64)
+        log_penalties = own(log_penalties)
         ends = np.cumsum([0, *(part.n_splits for part in problem.parts)])
 
         def begin(k, part):
@@ -105,12 +109,12 @@ class Together:
 
     def rescale(self, problem: Joint, state: TogetherState, log_penalties: NDArray) -> TogetherState:
         """New penalties in every part."""
-        log_penalties = np.array(log_penalties, dtype=np.float64)
+        log_penalties = own(log_penalties)
 
         def rescale(k, part):
             return self.solver.rescale(part, state.states[k], problem.gather(k, log_penalties))
 
-        return TogetherState(self._each(problem, rescale, OF_THE_TABLE), log_penalties)
+        return TogetherState(self._each(problem, rescale, over_table=True), log_penalties)
 
     def losses(self, problem: Joint, state: TogetherState, rows: Joint | None = None) -> NDArray:
         """The validation loss of each split, part after part; of other rows, a Joint of as many parts, where given."""
@@ -122,7 +126,7 @@ class Together:
 
     def log_gradient(self, problem: Joint, state: TogetherState) -> NDArray:
         """∂F/∂log λ of all features: the mean over splits, where a split counts as 0 for features that it lacks."""
-        return _mean(problem, self._of_each("log_gradient", problem, state, OF_THE_TABLE), state.log_penalties.shape)
+        return _mean(problem, self._of_each("log_gradient", problem, state, over_table=True), state.log_penalties.shape)
 
     def progress(self, problem: Joint, state: TogetherState) -> Progress:
         """The largest of the parts', and the mean over splits of their changes."""
@@ -143,27 +147,33 @@ class Together:
         """Lists with W (n_outputs, n_features of the part) and b (n_outputs,) of each split."""
         return self._listed("coefficients", problem, state)
 
+    def each_split(self, problem: Joint, state: TogetherState) -> Iterator[tuple[NDArray, NDArray]]:
+        """W and b of one split after the other."""
+        return chain.from_iterable(map(partial(each_split, self.solver), problem.parts, state.states))
+
     def adjoint(self, problem: Joint, state: TogetherState) -> tuple[list, list]:
         """V and v in the same shapes."""
         return self._listed("adjoint", problem, state)
 
-    def _of_each(self, method, problem, state, passes=0.0):
+    def _of_each(self, method, problem, state, **cost):
         call = getattr(self.solver, method)
-        return self._each(problem, lambda k, part: call(part, state.states[k]), passes)
+        return self._each(problem, lambda k, part: call(part, state.states[k]), **cost)
 
-    def _each(self, problem, call, passes):
-        """What ``call(k, part)`` returns for every part, in threads where so many passes over the data pay for them."""
-        if not self._pays(problem, passes):
+    def _each(self, problem, call, passes=0.0, over_table=False):
+        """What ``call(k, part)`` returns for every part, in threads where passes over rows, or one over W and V, pay."""
+        if not self._pays(problem, passes, over_table):
             return [call(k, part) for k, part in enumerate(problem.parts)]
         with single_blas_thread:
             # in threads whatever the backend: half an epoch is not worth sending the state to a process and back
             parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem")
             return parallel(delayed(call)(k, part) for k, part in enumerate(problem.parts))
 
-    def _pays(self, problem, passes):
+    def _pays(self, problem, passes, over_table=False):
         if effective_n_jobs(self.n_jobs) == 1 or len(problem.parts) == 1:
             return False
-        return passes * np.mean([part.work for part in problem.parts]) >= WORK_FOR_A_THREAD
+        numbers = [2 * part.n_features * part.n_splits * part.n_outputs for part in problem.parts]
+        work = passes * np.mean([part.work for part in problem.parts]) + OF_THE_TABLE * over_table * np.mean(numbers)
+        return work >= WORK_FOR_A_THREAD
 
     def _listed(self, method, problem, state):
         pairs = self._of_each(method, problem, state)
