@@ -21,6 +21,7 @@ USUAL = 4  # iterations of a solve that no better preconditioner would save
 CREDIT = 12.0  # products that a first one may cost
 MEMORY = 3e7  # numbers in all its matrices
 CONDITION_IN_SINGLE = 1e5  # up to which the inverse of a matrix with a diagonal of 1 is applied in float32
+SMALL = 200  # unknowns up to which inverses are formed, which takes three times as long, and applied all at once
 LIFTS = (1e-12, 1e-9, 1e-6, 1e-3)  # of a diagonal of 1, against rounding
 
 # estimated nanoseconds of a multiply-add: in dense and in sparse products, in a factorization in float64 and in float32; of an
@@ -128,11 +129,11 @@ def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> P
         inverse = _inverse(grams[0], own.mean(axis=(0, 1)))
         return Preconditioner(kind, lambda x: inverse(x.reshape(-1, x.shape[-1])).reshape(x.shape), objective.penalties, grams)
     own = own if kind == SPLITS else own.mean(axis=0, keepdims=True)
-    factors = [_factor(gram, part) for gram, part in zip(grams, own, strict=True)]
+    factors = [_cholesky(_whole(gram, part)) for gram, part in zip(grams, own, strict=True)]
+    multiply = _by_inverses(factors) if own[0].size <= SMALL else _by_factors(factors)
 
     def divide(x):
-        parts = x.reshape(len(factors), -1, x[0].size)
-        return np.array([factor(part) for factor, part in zip(factors, parts, strict=True)]).reshape(x.shape)
+        return multiply(x.reshape(len(own), -1, own[0].size)).reshape(x.shape)
 
     return Preconditioner(kind, divide, objective.penalties, grams)
 
@@ -150,26 +151,49 @@ def _cholesky(H):
     return factor, scale
 
 
+def _inverted(factor):
+    """The inverse of the matrix that has this lower factor, which is overwritten."""
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse += np.tril(inverse, -1).T
+    return inverse
+
+
 def _inverse(gram, own):
     """Multiplication of arrays (n, n_features + 1) by (gram + diag(own))⁻¹, in float32 where that stays positive definite."""
     H = gram.copy()
     H[np.diag_indices_from(H)] += own
     factor, scale = _cholesky(H)
-    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    inverse += np.tril(inverse, -1).T
+    inverse = _inverted(factor)
     norm = (scale * (np.abs(gram) @ scale + own * scale)).max()
     if norm * np.abs(inverse).sum(axis=0).max() < CONDITION_IN_SINGLE:
         inverse = inverse.astype(np.float32)
     return lambda x: ((x * scale).astype(inverse.dtype, copy=False) @ inverse) * scale
 
 
-def _factor(gram, own):
-    """Multiplication of arrays (n, n_outputs × (n_features + 1)) by (gram + diag(own))⁻¹."""
+def _whole(gram, own):
+    """Gram + diag(own), (n_outputs × (n_features + 1), the same)."""
     K, m = own.shape
     H = gram.copy()
     H[np.diag_indices_from(H)] += own.ravel()
     for feature in np.flatnonzero((own == 0).all(axis=0)) if K > 1 else ():
         at = feature + m * np.arange(K)  # one constant added to all outputs changes nothing: give it a curvature
         H[np.ix_(at, at)] += max(H[at, at].mean(), np.finfo(float).tiny)
-    factor, scale = _cholesky(H)
-    return lambda x: cho_solve((factor, True), (x * scale).T, check_finite=False).T * scale
+    return H
+
+
+def _by_inverses(factors):
+    """Multiplication of arrays (n, rows, size) by the inverse of each of n small matrices, in one call."""
+    inverses = np.stack([_inverted(factor) * scale * scale[:, None] for factor, scale in factors])
+    return lambda x: x @ inverses
+
+
+def _by_factors(factors):
+    """The same, matrix by matrix, from their factors."""
+
+    def multiply(x):
+        pairs = zip(factors, x, strict=True)
+        return np.stack(
+            [cho_solve((factor, True), (part * scale).T, check_finite=False).T * scale for (factor, scale), part in pairs]
+        )
+
+    return multiply
