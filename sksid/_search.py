@@ -153,7 +153,7 @@ class HypergradientSearchCV(BaseSearchCV):
     _parameter_constraints: dict = {
         **{name: BaseSearchCV._parameter_constraints[name] for name in ("scoring", "n_jobs", "refit", "cv", "verbose")},
         "estimator": [HasMethods(["fit"])],
-        "structure": [str, "array-like", "sparse matrix", dict, Structure],
+        "structure": [str, "array-like", "sparse matrix", dict, Structure, callable, HasMethods(["fit", "transform"])],
         "unpenalized": [None, str, slice, "array-like"],
         "solver": [StrOptions({"auto", *solvers.NAMES}), HasMethods(["init", "advance", "coefficients"])],
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],

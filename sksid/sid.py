@@ -13,7 +13,8 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from sksid import solvers
-from sksid._features import FeatureRows, Features, make_structure
+from sksid._describe import FeatureRows
+from sksid._features import Features, make_structure
 from sksid._solve import Result, fit, solve, warn_unless_converged
 from sksid.problem import as_indices, check_splits, make_problem
 
