@@ -97,8 +97,8 @@ def hypergradient(
     splits : iterable of (train, validation) index arrays
         What ``cv.split(X, y)`` yields.
     log_penalties : float or array-like of shape (n_features,) or (n_splits, n_features)
-        log λ_j, of each split its own where they differ (``Aid`` only); a number stands for all features, −∞ for no penalty
-        (not with ``Sgd``).
+        log λ_j, of each split its own where they differ (not with ``Sgd``); a number stands for all features, −∞ for no
+        penalty (not with ``Sgd``).
     structure : {"shared", "moments", "per_feature"}, array-like or Structure, default=None
         What θ is, as in HypergradientSearchCV: group labels of shape (n_features,), or a matrix A of shape (n_features,
         n_params). None is one θ for each feature.
