@@ -141,7 +141,9 @@ def check_supported(solver: Solver, problem: Any, log_penalties: NDArray) -> Non
         raise ValueError(f"solver: {name} needs a penalty on every feature. Set solver='dual' or 'aid', or unpenalized=None.")
     if np.ndim(log_penalties) > 1 and not solver.takes_split_penalties:
         raise ValueError(f"log_penalties: {name} takes the same penalties for all splits only. Use solver='dual' or 'aid'.")
-    if not solver.takes_any_objective and not all(type(part.loss) is LogisticLoss and type(part.penalty) is L2Penalty for part in parts_of(problem)):
+    if not solver.takes_any_objective and not all(
+        type(part.loss) is LogisticLoss and type(part.penalty) is L2Penalty for part in parts_of(problem)
+    ):
         raise ValueError(f"solver: {name} takes the logistic loss and the L2 penalty only. Use solver='aid'.")
 
 
