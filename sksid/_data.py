@@ -14,8 +14,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
 
 from sksid import _estimators
+from sksid._describe import FeatureRows, as_descriptors
 from sksid._estimators import Target
-from sksid._features import FeatureRows, Features, make_structure
+from sksid._features import Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_view, make_view
 from sksid._sklearn import check_sample_weight
 from sksid._splits import Splits, packed
@@ -233,7 +234,8 @@ def prepare(
     labels = labels.astype(np.int32)
     _estimators.check_classes(_estimators.final_step(estimator)[1], classes)
     sample_weight, wanted = _weights(view), Wanted(structure, unpenalized)
-    features = Features([FeatureRows(view.X, None, sample_weight)], view.X.shape[1], view.names, wanted.blocks(view))
+    whole = FeatureRows(view.X, None, sample_weight, view.y)
+    features = Features([whole], view.X.shape[1], view.names, wanted.blocks(view))
     is_few, split_views = wanted.structure_of(features).is_few, None
     splits = as_indices(check_cv(cv, view.y, classifier=True).split(X, y, **routed.splitter.split), labels.size)
     check_splits(splits, labels, classes, sample_weight)
@@ -248,7 +250,7 @@ def prepare(
             for train, val in samples.splits
         )
         split_views, features = _place_features(wanted, view, features, made)
-    found = wanted.structure_of(features)
+    found = wanted.structure_of(replace(features, splits=_training(whole, samples, split_views)))
     if found.n_splits not in (None, len(samples.splits)):
         raise ValueError(f"structure has matrices for {found.n_splits} splits, but cv makes {len(samples.splits)}.")
     return Data(
@@ -325,9 +327,10 @@ class Wanted:
         return view.blocks if by_name or self.unpenalized is not None else None
 
     @property
-    def is_one_penalty(self) -> bool:
-        """Whether all features share one penalty, so that it does not matter which is which."""
-        return isinstance(self.structure, str) and self.structure == "shared" and self.unpenalized is None
+    def is_nameless(self) -> bool:
+        """Whether one penalty, or descriptors of each split's own features, are asked for: then no feature needs a name."""
+        one = isinstance(self.structure, str) and self.structure == "shared"
+        return self.unpenalized is None and (one or as_descriptors(self.structure) is not None)
 
 
 def _place_features(wanted, whole, own, made):
@@ -347,13 +350,20 @@ def _place_features(wanted, whole, own, made):
     return [SplitView(view, *others, places) for (view, others), places in zip(made, columns, strict=True)], features
 
 
+def _training(whole, samples, split_views):
+    """The training rows of each split: of all rows, or in the split's own features."""
+    if split_views is None:
+        return [(whole, train) for train, _ in samples.splits]
+    return [(FeatureRows(own.view.X, own.columns, _weights(own.view), own.view.y), None) for own in split_views]
+
+
 def _by_position(wanted, own, views):
     sizes = [own.n_features, *(view.X.shape[1] for view in views)]
-    if len(set(sizes)) > 1 and not wanted.is_one_penalty:
+    if len(set(sizes)) > 1 and not wanted.is_nameless:
         raise ValueError(
             f"The preprocessing makes {min(sizes)} to {max(sizes)} features, according to the rows it is fitted on, and no "
             "names for them: a penalty of one feature means nothing in another split. Use transformers with "
-            "get_feature_names_out, or structure='shared'."
+            "get_feature_names_out, or structure='shared', or descriptors such as 'evidence'."
         )
     return [None] * len(views), replace(own, n_features=max(sizes), n_own=own.n_features)
 

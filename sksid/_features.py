@@ -1,33 +1,18 @@
 """The features that reach the model: which of them a user means, which share a penalty, which have none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from sksid.structures import Structure, blocks, groups, matrix, moments_of, per_feature, second_moments, shared
+from sksid._describe import FeatureRows, Training, as_descriptors, describe
+from sksid.structures import Structure, blocks, groups, matrix, per_feature, shared
 
 REST = "rest"  # the block of the features that a dict of blocks does not list
-
-
-class FeatureRows(NamedTuple):
-    """Some rows, and which of all features their columns are.
-
-    Attributes
-    ----------
-    X : ndarray or sparse array of shape (n_rows, n_columns)
-    columns : ndarray of int, (n_columns,), or None
-        The feature that each column is; None where they are the first ones, in order.
-    sample_weight : ndarray of shape (n_rows,), or None
-    """
-
-    X: Any
-    columns: NDArray[np.integer] | None = None
-    sample_weight: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +22,7 @@ class Features:
     Attributes
     ----------
     rows : sequence of FeatureRows
-        Rows with their values. The second moment of a feature is that in the first of these that has the feature.
+        Rows with their values, all rows first. The second moment of a feature is that in the first of these that has it.
     n_features : int
     names : ndarray of str, (n_features,), or None
     blocks : sequence of str, (n_features,), or None
@@ -45,6 +30,8 @@ class Features:
     n_own : int, or None
         How many of them, the first ones, are features of the final fit; a user can name these by position. The others
         appear in some split only. None means all.
+    splits : sequence of (FeatureRows, index array or None)
+        The training rows of each split, from which descriptors are computed; empty before splits are known.
     """
 
     rows: Sequence[FeatureRows]
@@ -52,6 +39,7 @@ class Features:
     names: NDArray[np.object_] | None = None
     blocks: Sequence[str] | None = None
     n_own: int | None = None
+    splits: Sequence[Training] = ()
 
     @property
     def n_positions(self) -> int:
@@ -62,8 +50,8 @@ class Features:
     def second_moments(self) -> NDArray[np.float64]:
         """The weighted mean square of each feature, (n_features,)."""
         second = np.zeros(self.n_features)
-        for X, columns, sample_weight in reversed(self.rows):
-            second[slice(X.shape[1]) if columns is None else columns] = second_moments(X, sample_weight)
+        for rows in reversed(self.rows):
+            second[rows.place] = rows.second_moments
         return second
 
     def mask(self, columns: str | slice | ArrayLike, parameter: str) -> NDArray[np.bool_]:
@@ -122,13 +110,13 @@ class Features:
 
 
 def make_structure(
-    structure: str | Mapping | ArrayLike | sp.sparray | Structure, features: Features | NDArray | sp.sparray
+    structure: str | Mapping | ArrayLike | sp.sparray | Structure | Callable | list, features: Features | NDArray | sp.sparray
 ) -> Structure:
     """The Structure that the ``structure`` parameter of a search names.
 
     Parameters
     ----------
-    structure : str, dict, array-like, sparse array or Structure
+    structure : str, dict, array-like, sparse array, Structure, or descriptors: a name, function or object, or a list of such
     features : Features, or ndarray or sparse array of shape (n_rows, n_features)
 
     Returns
@@ -149,6 +137,8 @@ def make_structure(
     """
     if not isinstance(features, Features):
         features = Features([FeatureRows(features)], features.shape[1])
+    if asked := as_descriptors(structure):
+        return describe(asked, features.rows[0], features.splits, features.n_features)
     if isinstance(structure, str):
         return _made_of_name(structure, features)
     if isinstance(structure, Mapping):
@@ -157,7 +147,8 @@ def make_structure(
     if made.n_features != features.n_positions:
         raise ValueError(
             f"structure has {made.n_features} rows, but X has {features.n_positions} features. "
-            "Give one group label, or one row of the matrix, for each feature."
+            "Give one group label, or one row of the matrix, for each feature; or descriptors: 'moments', 'evidence', "
+            "functions."
         )
     if made.n_features != features.n_features:
         raise ValueError(
@@ -173,8 +164,6 @@ def _made_of_name(name: str, features: Features) -> Structure:
         return shared(features.n_features)
     if name == "per_feature":
         return per_feature(features.n_features)
-    if name == "moments":
-        return moments_of(features.second_moments)
     if name == "blocks":
         if features.blocks is None:
             raise ValueError(
@@ -184,8 +173,8 @@ def _made_of_name(name: str, features: Features) -> Structure:
             )
         return blocks(features.blocks)
     raise ValueError(
-        f"structure={name!r} is unknown. Use 'shared', 'moments', 'blocks', 'per_feature', an array of group labels "
-        "(n_features,), a dict {name: columns} or a matrix (n_features, n_params)."
+        f"structure={name!r} is unknown. Use 'shared', 'moments', 'evidence', 'blocks', 'per_feature', an array of group "
+        "labels (n_features,), a dict {name: columns}, a matrix (n_features, n_params), or a function that describes features."
     )
 
 

@@ -139,6 +139,8 @@ class Table:
         if columns := structure.columns(target.parameter):
             rows = [self.block_params(step).values() for step in steps]
             more.update(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
+        for term in structure.terms[1:]:
+            more[f"theta_{term}"] = [step.structure.slopes(step.theta).get(term, 0.0) for step in steps]
         return more
 
     def block_params(self, step: Step) -> dict:
@@ -202,6 +204,8 @@ class Table:
                 found["best_score_"] = -step.criterion if by_held_out else float(results[f"mean_test_{name}"][path.best])
         if by_block := self.block_params(step):
             found["block_params_"] = by_block
+        if slopes := step.structure.slopes(step.theta):
+            found["descriptor_params_"] = slopes
         return found
 
     def final_log_penalties(self, step: Step) -> NDArray:

@@ -3,19 +3,20 @@
 A structure answers for itself: no other module asks for its name or its labels. ``sksid.structures`` makes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-Matrix: TypeAlias = NDArray[np.float64] | sp.csr_array
+from sksid._matrices import Matrix, entries, without_rows
+from sksid.descriptors import log_moments, standardized
 
 FEW = 5
 FEW_LABELED = 30
-ROUNDING = 1e-5  # logarithms of second moments with a smaller standard deviation differ by rounding, of float32 at worst
+LEVEL = "level"
+MOMENTS = ("moments", "moments_squared")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,12 +24,13 @@ class Structure:
     """The linear map from hyperparameters to log penalties, Eq. (5).
 
     Structures are equal, and hash alike, where they have the same content: name, size, matrices (dense or sparse), labels,
-    shift. Make one with ``shared``, ``groups``, ``blocks``, ``per_feature``, ``moments`` or ``matrix``.
+    shift, terms. Make one with ``shared``, ``groups``, ``blocks``, ``per_feature``, ``moments`` or ``matrix``.
 
     Parameters
     ----------
     name : str
-        ``"shared"``, ``"groups"``, ``"blocks"``, ``"per_feature"``, ``"moments"``, ``"scaled"`` or ``"matrix"``.
+        ``"shared"``, ``"groups"``, ``"blocks"``, ``"per_feature"``, ``"scaled"``, ``"matrix"``, or of descriptors, such as
+        ``"moments+evidence"``.
     matrix : ndarray or csr_array of shape (n_features, n_params), or None
         A. None stands for the identity.
     n_features : int
@@ -42,6 +44,9 @@ class Structure:
         Added to the log penalties that the descent starts from.
     per_split : tuple of n_splits matrices, or None
         The A of each split, each of the shape of ``matrix``, which is then the A of the final fit alone.
+    terms : tuple of n_params str
+        The names of the columns where they are descriptors, ``"level"`` first: a column of ones. Then θ starts at what comes
+        nearest to the penalties that the descent starts from, and the offset is 0.
 
     Examples
     --------
@@ -64,6 +69,7 @@ class Structure:
     labels: tuple = ()
     shift: NDArray[np.float64] | None = None
     per_split: tuple[Matrix, ...] | None = None
+    terms: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         splits = "" if self.per_split is None else f", n_splits={self.n_splits}"
@@ -78,7 +84,7 @@ class Structure:
     def _content(self) -> tuple:
         matrices = (self.matrix, *(self.per_split or ()))
         shift = None if self.shift is None else (np.asarray(self.shift, dtype=np.float64) + 0.0).tobytes()
-        return self.name, self.n_features, self.levels, self.labels, shift, tuple(map(_entries, matrices))
+        return self.name, self.n_features, self.levels, self.labels, self.terms, shift, tuple(map(entries, matrices))
 
     # ---- the map --------------------------------------------------------------------------------------------------------
 
@@ -100,8 +106,9 @@ class Structure:
     def start(self, log_penalties: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """θ and the offset from which these log penalties are reached, or come nearest.
 
-        With one-hot rows, θ is the mean of the log penalties in each group and the offset 0. Otherwise θ = 0 and the
-        offset holds the log penalties themselves. Where there is no penalty, log λ = −∞, the offset is −∞ too.
+        With one-hot rows, θ is the mean of the log penalties in each group and the offset 0; with descriptors, θ is that of
+        the least squares. Otherwise θ = 0 and the offset holds the log penalties themselves. Where there is no penalty,
+        log λ = −∞, the offset is −∞ too.
 
         Parameters
         ----------
@@ -113,9 +120,17 @@ class Structure:
         offset : ndarray of the shape of ``log_penalties``
         """
         log_penalties = np.asarray(log_penalties, dtype=np.float64) + (0.0 if self.shift is None else self.shift)
-        if not self.levels:
+        if not (self.levels or self.terms):
             return np.zeros(self.n_params), log_penalties
-        return self.mean(log_penalties), np.where(np.isneginf(log_penalties), -np.inf, 0.0)
+        nearest = self.mean if self.levels else self._least_squares
+        return nearest(log_penalties), np.where(np.isneginf(log_penalties), -np.inf, 0.0)
+
+    def _least_squares(self, log_penalties):
+        matrices = self.per_split if self.per_split and log_penalties.ndim == 2 else (self.matrix,)
+        rows = log_penalties.reshape(len(matrices), -1, self.n_features).mean(axis=1)
+        products = [A.T @ A for A in matrices]
+        targets = [A.T @ np.where(np.isfinite(row), row, 0.0) for A, row in zip(matrices, rows, strict=True)]
+        return np.linalg.lstsq(np.sum(products, axis=0), np.sum(targets, axis=0))[0]
 
     def mean(self, log_penalties: ArrayLike) -> NDArray[np.float64]:
         """The mean of the log penalties of each column's features, (n_params,), where the rows of A are one-hot."""
@@ -256,20 +271,25 @@ class Structure:
         """
         if not unpenalized.any():
             return self
-        matrices = [_without_rows(A, unpenalized, self.n_features) for A in (self.matrix, *(self.per_split or ()))]
+        matrices = [without_rows(A, unpenalized, self.n_features) for A in (self.matrix, *(self.per_split or ()))]
         kept = np.any([np.diff(A.indptr) > 0 for A in matrices], axis=0)
         if not kept.any():
             raise ValueError("unpenalized leaves no feature with a penalty to tune. Fit the estimator alone, or list fewer.")
         matrices = [A[:, np.flatnonzero(kept)] for A in matrices]
         matrices = [A.toarray() if isinstance(self.matrix, np.ndarray) else sp.csr_array(A) for A in matrices]
-        labels = tuple(label for label, keep in zip(self.labels, kept, strict=False) if keep)
-        return replace(self, matrix=matrices[0], labels=labels, per_split=tuple(matrices[1:]) if self.per_split else None)
+        labels, terms = (tuple(np.array(names, dtype=object)[kept]) if names else () for names in (self.labels, self.terms))
+        per_split = tuple(matrices[1:]) if self.per_split else None
+        return replace(self, matrix=matrices[0], labels=labels, per_split=per_split, terms=terms)
 
     # ---- its words in a report ------------------------------------------------------------------------------------------
 
     def columns(self, parameter: str) -> tuple[str, ...]:
         """Names of the columns of ``cv_results_`` with each block's ``parameter``: ``("C_text", "C_numbers")``."""
         return tuple(f"{parameter}_{label}" for label in self.labels) if self.name == "blocks" else ()
+
+    def slopes(self, theta: ArrayLike) -> dict[str, float]:
+        """What one standard deviation of each descriptor adds to log λ, by its name; empty without descriptors."""
+        return dict(zip(self.terms[1:], np.asarray(theta, dtype=np.float64)[1:].tolist(), strict=False))
 
     def by_label(self, log_penalties: ArrayLike) -> dict:
         """The mean log penalty of each group or block, by its label; empty where there are none."""
@@ -318,23 +338,6 @@ class Structure:
         return penalties, list(names)
 
 
-def _without_rows(A: Matrix | None, rows: NDArray[np.bool_], n_features: int) -> sp.csc_array:
-    whole = sp.identity(n_features, format="csr") if A is None else sp.csr_array(A)
-    rest = sp.csc_array(sp.diags_array((~rows).astype(np.float64)) @ whole)
-    rest.eliminate_zeros()
-    return rest
-
-
-def _entries(A: Matrix | None) -> tuple | None:
-    """The entries of a matrix, dense or sparse, as something to compare and to hash."""
-    if A is None:
-        return None
-    own = sp.csr_array(A, dtype=np.float64, copy=True)
-    own.sum_duplicates()
-    own.eliminate_zeros()
-    return own.shape, own.data.tobytes(), own.indices.astype(np.int64).tobytes(), own.indptr.astype(np.int64).tobytes()
-
-
 def shared(n_features: int) -> Structure:
     """One penalty for all features.
 
@@ -375,18 +378,21 @@ def moments_of(second: NDArray[np.float64]) -> Structure:
            [ 1.  , -0.27, -1.31],
            [ 1.  ,  1.34,  1.11]])
     """
-    seen = second > 0
-    log_m = _standardized(np.log(second[seen]))
-    columns = [column for column in (log_m, _standardized(log_m**2)) if column.any()]
-    if not columns:
-        return shared(second.size)
-    A = np.zeros((second.size, 1 + len(columns)))
-    A[:, 0] = 1.0
-    A[seen, 1:] = np.column_stack(columns)
-    return Structure("moments", A, second.size, levels=False)
+    columns = dict(zip(MOMENTS, log_moments(second).T, strict=True))
+    return described("moments", second.size, {name: standardized(column, second > 0) for name, column in columns.items()})
 
 
-def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centered and of unit variance; zeros where they differ by rounding only."""
-    spread = values.std() if values.size else 0.0
-    return (values - values.mean()) / spread if spread > ROUNDING else np.zeros_like(values)
+def described(name: str, n_features: int, whole: Mapping, splits: Sequence[Mapping] = ()) -> Structure:
+    """A common level and a hyperparameter for each descriptor; ``shared`` if none is left.
+
+    ``whole`` has their standardized columns on all rows by name, ``splits`` the same on the training rows of each split. One
+    that is zero in any of these is left out of all.
+    """
+    tables = [whole, *splits]
+    terms = [term for term in whole if all(table[term].any() for table in tables)]
+    if not terms:
+        return shared(n_features)
+    matrices = [np.column_stack([np.ones(n_features), *(table[term] for term in terms)]) for table in tables]
+    differ = any(table[term] is not whole[term] for term in terms for table in splits)
+    per_split = tuple(matrices[1:]) if differ else None
+    return Structure(name, matrices[0], n_features, levels=False, per_split=per_split, terms=(LEVEL, *terms))

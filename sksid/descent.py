@@ -279,14 +279,18 @@ class Descent:
         value_rtol: float = np.inf,
         warm: bool = False,
         after: Result | None = None,
+        share: float = 1.0,
     ) -> tuple[Any, Result]:
-        """``sid.solve`` with this descent's limits: the state, and a Result whose hypergradient is accurate to rtol."""
+        """``sid.solve`` with this descent's limits: the state, and a Result whose hypergradient is accurate to rtol.
+
+        ``share`` multiplies the error that is allowed anyway.
+        """
         return solve(
             bilevel.problem,
             bilevel.solver,
             state,
             rtol=rtol,
-            value_tol=GRADIENT_TOL * self.tol,
+            value_tol=share * GRADIENT_TOL * self.tol,
             value_rtol=value_rtol,
             max_epochs=self.max_epochs,
             project=structure.pull_back,
@@ -314,7 +318,7 @@ class Descent:
             return state, Result(losses, gradient, np.inf, "max_epochs", 0.5)
         slack = optimizer.slack(memory)
         look = replace(self, max_epochs=min(self.max_epochs, LOOK)) if slack >= FOR_SIGN else self
-        return look.solve(bilevel, state, structure, slack * self.inner_tol, after=after)
+        return look.solve(bilevel, state, structure, slack * self.inner_tol, after=after, share=min(1.0, slack))
 
     @staticmethod
     def _next(optimizer, memory, structure, theta, result):

@@ -6,13 +6,14 @@ without a penalty has log λ = −∞, which no θ moves, and a row of zeros in 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from sksid._structure import Matrix, Structure, moments_of, shared
+from sksid._matrices import Matrix
+from sksid._structure import Structure, moments_of, shared
+from sksid.descriptors import second_moments
 
 __all__ = ["Structure", "blocks", "groups", "matrix", "moments", "moments_of", "per_feature", "second_moments", "shared"]
 
@@ -156,33 +157,3 @@ def moments(X: NDArray | sp.sparray, sample_weight: ArrayLike | None = None) -> 
     Structure('shared', n_features=3, n_params=1)
     """
     return moments_of(second_moments(X, sample_weight))
-
-
-def second_moments(X: NDArray | sp.sparray, sample_weight: ArrayLike | None = None) -> NDArray[np.float64]:
-    """The (weighted) mean of x_ij² over the rows.
-
-    Parameters
-    ----------
-    X : ndarray or sparse array of shape (n_rows, n_features)
-    sample_weight : array-like of shape (n_rows,), default=None
-
-    Returns
-    -------
-    ndarray of shape (n_features,)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sksid.structures import second_moments
-    >>> second_moments(np.array([[1.0, 2.0], [3.0, 4.0]]))
-    array([ 5., 10.])
-    >>> second_moments(np.array([[1.0, 2.0], [3.0, 4.0]]), [1.0, 0.0])
-    array([1., 4.])
-    """
-    rows: Any = X
-    squares = rows.multiply(rows) if sp.issparse(rows) else np.square(rows, dtype=np.float64)
-    if sample_weight is None:
-        return np.asarray(squares.mean(axis=0), dtype=np.float64).ravel()
-    weight = np.asarray(sample_weight, dtype=np.float64)
-    weight = weight / max(weight.sum(), np.finfo(np.float64).tiny)
-    return np.asarray(squares.T @ weight, dtype=np.float64).ravel()
