@@ -1,14 +1,14 @@
-"""From X, y and cv to the data of a search: samples, splits, held-out rows, and the features of each split."""
+"""From X, y and cv to the data of a search: samples, splits, the parts of cross-fitting, and the features of each split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, check_cv
+from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
@@ -20,17 +20,22 @@ from sksid._features import Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_view, make_view
 from sksid._sklearn import check_sample_weight
 from sksid._warn import warn
+from sksid.crossfit import Part
 from sksid.joint import Joint
 from sksid.problem import Problem, as_indices, check_splits, problem_of, search_dtype
 from sksid.rows import Rows, lay_out
 from sksid.structures import Structure
 
 NONE = np.empty(0, dtype=np.intp)  # no rows
+MAX_INNER = 4  # splits of the training rows of a split, in cross-fitting
+FEW_ROWS = 100  # with fewer, "auto" stays at one penalty
+FEW_OTHERS = 30  # the same with fewer rows outside of the largest class
+AUTO_MARGIN = 1.0  # standard errors
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Labels and weights of all samples, their splits, and which are held out.
+    """Labels and weights of all samples, and their splits.
 
     Attributes
     ----------
@@ -39,15 +44,12 @@ class Samples:
     classes : ndarray of shape (n_classes,)
     sample_weight : ndarray of shape (n_samples,), or None
     splits : list of (train, validation) index arrays
-    held_out : ndarray of int
-        Samples in no split; empty where none are held out.
     """
 
     labels: NDArray
     classes: NDArray
     sample_weight: NDArray | None
     splits: list[tuple[NDArray, NDArray]]
-    held_out: NDArray
 
     @property
     def n_samples(self) -> int:
@@ -62,6 +64,27 @@ class Samples:
         """The factor on the weight of a training row, by class and split: (n_classes, n_splits)."""
         weights = [self._class_weights(target, train) for train, _ in self.splits]
         return np.ascontiguousarray(np.transpose(weights) * target.split_scales([train.size for train, _ in self.splits]))
+
+    def inner_splits(self, m: int) -> list[tuple[NDArray, NDArray]]:
+        """Splits of the training rows of split ``m``: what the splits that follow it, in turn, have in common with them.
+
+        At most ``MAX_INNER``; those that leave a class without a training row, or no validation row, do not count.
+        """
+        others = [k % len(self.splits) for k in range(m + 1, m + len(self.splits))]
+        own = np.zeros(self.n_samples, dtype=bool)
+        own[self.splits[m][0]], own[self.splits[m][1]] = True, False
+        pairs = [tuple(rows[own[rows]] for rows in self.splits[k]) for k in others]
+        return [pair for pair in pairs if self._is_split(*pair)][:MAX_INNER]
+
+    def _is_split(self, train, val):
+        weight = np.ones(self.n_samples) if self.sample_weight is None else self.sample_weight
+        counts = np.bincount(self.labels[train], weights=weight[train], minlength=self.classes.size)
+        return bool((counts > 0).all() and weight[val].sum() > 0)
+
+    @property
+    def bears_many(self) -> bool:
+        """Whether the rows are enough to judge more than one hyperparameter."""
+        return self.n_samples >= FEW_ROWS and self.n_samples - np.bincount(self.labels).max() >= FEW_OTHERS
 
     def final_scale(self, target: Target) -> NDArray:
         """The same factor in a fit on all rows, (n_classes, 1)."""
@@ -80,15 +103,14 @@ class SplitView:
     ----------
     view : View
         Of the training rows.
-    val, held_out : ndarray or CSR
-        Its validation rows and the held-out rows.
+    val : ndarray or CSR
+        Its validation rows.
     columns : ndarray of int, or None
         Which of all features its columns are; None where they are the first ones, in order.
     """
 
     view: View
     val: Any
-    held_out: Any
     columns: NDArray | None
 
 
@@ -111,6 +133,10 @@ class Data:
         Where the penalty enters.
     seed : int
         Of the order of visits.
+    cross_fits : bool
+        Whether the structure's own stage is cross-fitted.
+    margin : float
+        By how many of its standard errors a stage must gain to be kept.
     """
 
     view: View
@@ -121,6 +147,8 @@ class Data:
     unpenalized: NDArray
     target: Target
     seed: int
+    cross_fits: bool
+    margin: float
 
     @property
     def n_own(self) -> int:
@@ -133,20 +161,20 @@ class Data:
         splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_samples), NONE)]
         return lay_out(self.view.X, splits, self.seed)
 
-    def problems(self) -> tuple[Problem | Joint, Problem | Joint | None]:
-        """The splits, and the held-out rows as validation rows of every split (None without any).
-
-        In one part where the splits share their features, else in one part a split.
-        """
-        splits, held_out = self.samples.splits, self.samples.held_out
-        scale = self.samples.train_scale(self.target)
+    def problem(self) -> Problem | Joint:
+        """The splits: in one part where they share their features, else in one part a split."""
+        splits, scale = self.samples.splits, self.samples.train_scale(self.target)
         if self.split_views is None:
-            dtype = search_dtype(self.rows, len(splits))
-            whole = self._problem(self.rows, splits, train_scale=scale, dtype=dtype)
-            return whole, self._problem(self.rows, [(NONE, held_out)] * len(splits), dtype=dtype) if held_out.size else None
-        pairs = [self._own_problems(k, scale[:, k : k + 1]) for k in range(len(splits))]
-        parts, held = zip(*pairs, strict=True)
-        return self._join(parts), self._join(held) if held_out.size else None
+            return self._problem(self.rows, splits, train_scale=scale, dtype=search_dtype(self.rows, len(splits)))
+        return self._join([self._own_problem(k, scale[:, k : k + 1]) for k in range(len(splits))])
+
+    def parts(self) -> list[Part] | None:
+        """What is cross-fitted: for each split, splits of its training rows, and its validation rows as their judge.
+
+        A split keeps its preprocessing, of which its validation rows were no part. None if no split can be split again.
+        """
+        inner = [self.samples.inner_splits(m) for m in range(len(self.samples.splits))]
+        return [self._part(m, splits) for m, splits in enumerate(inner)] if any(inner) else None
 
     def final_problem(self) -> Problem:
         """All rows as training rows of one fit, in float64."""
@@ -157,7 +185,7 @@ class Data:
         """The structures to descend on, from the shared penalty to the one that was asked for; those two where ``warm``."""
         if warm or self.structure.n_params == 1:
             return self.structure.stages()
-        return self.structure.stages(self.features.second_moments, self.samples.held_out.size > 0)
+        return self.structure.stages(self.features.second_moments, self.cross_fits)
 
     def start(self, log_penalty: float) -> NDArray:
         """Log penalties at a common level, −∞ where there is none."""
@@ -178,16 +206,42 @@ class Data:
             **settings,
         )
 
-    def _own_problems(self, k, train_scale):
-        """A split's rows in its own features: the split, and the held-out rows."""
-        own, (train, val), held_out = self.split_views[k], self.samples.splits[k], self.samples.held_out
-        ends = np.cumsum([train.size, val.size, held_out.size])
-        split, held = (np.arange(ends[0]), np.arange(ends[0], ends[1])), (NONE, np.arange(ends[1], ends[2]))
-        rows = lay_out(_stack([own.view.X, own.val, own.held_out]), [split], self.seed)
-        samples = np.concatenate([train, val, held_out])
+    def _own_problem(self, k, train_scale):
+        """A split in its own features."""
+        rows, samples, split = self._own_rows[k]
         dtype = search_dtype(self.rows, len(self.samples.splits))
-        problem = self._problem(rows, [split], samples, train_scale=train_scale, dtype=dtype)
-        return problem, self._problem(rows, [held], samples, dtype=dtype) if held_out.size else None
+        return self._problem(rows, [split], samples, train_scale=train_scale, dtype=dtype)
+
+    @cached_property
+    def _own_rows(self):
+        """Of each split, its rows in its own features, which samples these are, and which are for training and validation."""
+        found = []
+        for own, (train, val) in zip(self.split_views, self.samples.splits, strict=True):
+            samples = np.concatenate([train, val])
+            split = np.arange(train.size), np.arange(train.size, samples.size)
+            found.append((lay_out(_stack([own.view.X, own.val]), [split], self.seed), samples, split))
+        return found
+
+    def _part(self, m, inner):
+        rows, samples, (train, val) = self.rows, slice(None), self.samples.splits[m]
+        scale, inner_scale = self.samples.train_scale(self.target)[:, [m]], None
+        if inner:
+            inner_scale = replace(self.samples, splits=inner).train_scale(self.target)
+        if self.split_views is not None:
+            place = np.empty(self.samples.n_samples, dtype=np.intp)
+            place[train] = np.arange(train.size)
+            rows, samples, (train, val) = self._own_rows[m]
+            inner = [(place[these], place[those]) for these, those in inner]
+        make = partial(self._problem, rows, samples=samples, dtype=search_dtype(self.rows, len(self.samples.splits)))
+        problems = [
+            make(inner, train_scale=inner_scale) if inner else None,
+            make([(train, NONE)], train_scale=scale),
+            make([(NONE, val)]),
+        ]
+        if self.split_views is not None:
+            columns = (self.split_views[m].columns,)
+            problems = [problem and Joint((problem,), columns, self.features.n_features) for problem in problems]
+        return Part(*problems)
 
     def _join(self, parts):
         return Joint(tuple(parts), tuple(own.columns for own in self.split_views), self.features.n_features)
@@ -200,15 +254,14 @@ def prepare(
     target: Target,
     routed: Bunch,
     *,
-    structure: Any = "per_feature",
+    structure: Any = "auto",
     unpenalized: Any = None,
     cv: Any = None,
     early_stopping: bool | str = "auto",
-    validation_fraction: float = 0.15,
     n_jobs: int | None = None,
     random_state: Any = None,
 ) -> Data:
-    """Check everything, draw splits and held-out rows and fit the preprocessing, before the search begins.
+    """Check everything, draw splits and fit the preprocessing, before the search begins.
 
     Parameters
     ----------
@@ -219,7 +272,7 @@ def prepare(
     target : Target
     routed : Bunch
         The metadata for estimator and splitter.
-    structure, unpenalized, cv, early_stopping, validation_fraction, n_jobs, random_state
+    structure, unpenalized, cv, early_stopping, n_jobs, random_state
         As HypergradientSearchCV has them.
 
     Raises
@@ -233,17 +286,14 @@ def prepare(
     _estimators.check_classes(_estimators.final_step(estimator)[1], classes)
     sample_weight, wanted = _weights(view), Wanted(structure, unpenalized)
     whole = FeatureRows(view.X, None, sample_weight, view.y)
-    features = Features([whole], view.X.shape[1], view.names, wanted.blocks(view))
-    is_few, split_views = wanted.structure_of(features).is_few, None
+    features, split_views = Features([whole], view.X.shape[1], view.names, wanted.blocks(view)), None
     splits = as_indices(check_cv(cv, view.y, classifier=True).split(X, y, **routed.splitter.split), labels.size)
     check_splits(splits, labels, classes, sample_weight)
-    samples = Samples(labels, classes, sample_weight, splits, NONE)
-    if not is_few if early_stopping == "auto" else early_stopping:
-        groups = routed.splitter.split.get("groups")
-        samples, wanted = _hold_out(samples, wanted, early_stopping, validation_fraction, random_state, groups)
+    samples = Samples(labels, classes, sample_weight, splits)
+    wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping)
     if not is_stateless(estimator):
         made = Parallel(n_jobs=n_jobs)(
-            delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val, samples.held_out])
+            delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val])
             for train, val in samples.splits
         )
         split_views, features = _place_features(wanted, view, features, made)
@@ -259,7 +309,28 @@ def prepare(
         unpenalized=wanted.unpenalized_of(features),
         target=target,
         seed=check_random_state(random_state).randint(np.iinfo(np.int32).max),
+        cross_fits=cross_fits,
+        margin=AUTO_MARGIN if wanted.is_auto else 0.0,
     )
+
+
+def _cross_fits(samples, wanted, structure, early_stopping):
+    """Whether the structure is cross-fitted; one shared penalty instead where it should be and the rows do not allow it."""
+    if early_stopping is False or structure.n_params == 1 or (early_stopping == "auto" and structure.is_few):
+        return wanted, False
+    if wanted.is_auto and not samples.bears_many:
+        return replace(wanted, structure="shared"), False
+    if any(samples.inner_splits(m) for m in range(len(samples.splits))):
+        return wanted, True
+    why = "cv makes no two splits that leave training rows of every class, and validation rows, in the training rows of another"
+    if early_stopping != "auto":
+        raise ValueError(f"early_stopping=True: {why}. Use KFold or the like, or early_stopping=False.")
+    if not wanted.is_auto:
+        warn(
+            f"early_stopping='auto': {why}. Many penalties cannot be chosen without such splits, so that one shared penalty is "
+            "tuned instead. Set structure='shared' to silence this, or early_stopping=False to tune many all the same."
+        )
+    return replace(wanted, structure="shared"), False
 
 
 def _weights(view):
@@ -270,36 +341,6 @@ def _weights(view):
     if sample_weight is None:
         return None
     return check_sample_weight(sample_weight, view.X, dtype=np.float64, ensure_non_negative=True)
-
-
-# ---- held-out rows -----------------------------------------------------------------------------------------------------
-
-
-def _hold_out(samples, wanted, early_stopping, fraction, random_state, groups):
-    """The samples with held-out rows; if "auto" finds none that can be held out, the same samples, and one shared penalty."""
-    try:
-        return _draw_held_out(samples, fraction, random_state, groups), wanted
-    except ValueError as error:
-        why = f"no rows can be held out at validation_fraction={fraction} ({str(error).rstrip('.')})"
-        if early_stopping != "auto":
-            raise ValueError(
-                f"early_stopping: {why}. Set another validation_fraction, or early_stopping=False, or structure='shared'."
-            ) from error
-        warn(
-            f"early_stopping='auto': {why}. Many penalties cannot be chosen without such rows, so that one shared penalty is "
-            "tuned instead. Set structure='shared' to silence this, or early_stopping=False to tune many all the same."
-        )
-        return samples, replace(wanted, structure="shared")
-
-
-def _draw_held_out(samples, fraction, random_state, groups):
-    """Move a share of the rows out of all splits, stratified, or by group where there are groups; ValueError if impossible."""
-    draw = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
-    splitter = draw(n_splits=1, test_size=fraction, random_state=random_state)
-    _, held_out = next(splitter.split(np.empty((samples.n_samples, 0)), samples.labels, groups))
-    splits = [(train[~np.isin(train, held_out)], val[~np.isin(val, held_out)]) for train, val in samples.splits]
-    check_splits(splits, samples.labels, samples.classes, samples.sample_weight)
-    return replace(samples, splits=splits, held_out=np.sort(held_out))
 
 
 # ---- features: of the refit, and of each split -------------------------------------------------------------------------
@@ -328,6 +369,11 @@ class Wanted:
         """Whether one penalty, or descriptors of each split's own features, are asked for: then no feature needs a name."""
         one = isinstance(self.structure, str) and self.structure == "shared"
         return self.unpenalized is None and (one or as_descriptors(self.structure) is not None)
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the search chooses the structure."""
+        return isinstance(self.structure, str) and self.structure == "auto"
 
 
 def _place_features(wanted, whole, own, made):

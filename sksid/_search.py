@@ -159,7 +159,6 @@ class HypergradientSearchCV(BaseSearchCV):
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "tol": [Interval(numbers.Real, 0, None, closed="neither")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -177,7 +176,7 @@ class HypergradientSearchCV(BaseSearchCV):
         self,
         estimator: Any,
         *,
-        structure: Any = "per_feature",
+        structure: Any = "auto",
         unpenalized: Any = None,
         solver: Any = "auto",
         scoring: Any = None,
@@ -186,7 +185,6 @@ class HypergradientSearchCV(BaseSearchCV):
         max_iter: int = 100,
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.15,
         n_iter_no_change: int = 10,
         warm_start: bool = False,
         n_jobs: int | None = None,
@@ -203,7 +201,6 @@ class HypergradientSearchCV(BaseSearchCV):
         self.max_iter = max_iter
         self.tol = tol
         self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.n_jobs = n_jobs

@@ -1,14 +1,41 @@
-"""The continuation from the shared penalty to the structure that is asked for, stage by stage."""
+"""The continuation from the shared penalty to the structure that is asked for, stage by stage.
+
+Stages of few hyperparameters are descended on all splits; a last one of many is cross-fitted.
+"""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
+from sksid.crossfit import CrossFit, Part, gain_of
 from sksid.descent import Bilevel, Descent, OnStep, Step, best_of, compact
 from sksid.structures import Structure
+
+
+class Stage(NamedTuple):
+    """What a stage has gained over the best step before it.
+
+    Attributes
+    ----------
+    structure : str
+    n_steps : int
+        Outer steps to the stage's best one.
+    gain, standard_error : float
+        By how much the mean loss has fallen, and the standard error of that, over the splits; NaN in the first stage.
+    kept : bool
+        Whether the search went on from there.
+    """
+
+    structure: str
+    n_steps: int
+    gain: float
+    standard_error: float
+    kept: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +52,15 @@ class Path:
         The history of all stages.
     best : int
         The best step.
+    stages : tuple of Stage
+        What each stage has gained.
     """
 
     bilevel: Bilevel
     state: Any
     steps: list[Step]
     best: int
+    stages: tuple[Stage, ...] = ()
 
     @property
     def chosen(self) -> Step:
@@ -45,8 +75,9 @@ def continuation(
     descent: Descent,
     on_step: OnStep | None = None,
     top: NDArray | None = None,
+    margin: float = 0.0,
 ) -> Path:
-    """Descend on each stage in turn, from the best step so far; a stage counts only if it makes the criterion better.
+    """Descend on each stage in turn, from the best step so far; a stage counts only if it makes the loss smaller.
 
     At the end of a stage with inexact gradients its best step is solved once more, to convergence, and recorded as the
     stage's last step, so that a stage is judged by converged losses.
@@ -63,6 +94,8 @@ def continuation(
         Called with every Step and the solver's state at it; a true return value ends the continuation.
     top : ndarray of shape (n_features,), default=None
         Log penalties from which the last stage starts, where they are not those of the best step before it.
+    margin : float, default=0.0
+        By how many of its standard errors a stage must make the loss smaller.
 
     Returns
     -------
@@ -86,6 +119,7 @@ def continuation(
     ['shared', 'per_feature']
     """
     steps: list[Step] = []
+    gained: list[Stage] = []
     best: int | None = None
     stopped, origin = False, compact(state.log_penalties.copy())
 
@@ -106,11 +140,58 @@ def continuation(
             state, confirmed = _confirm(bilevel, state, steps[chosen], descent)
             record(confirmed, state)
             chosen = len(steps) - 1
-        if best is None or steps[chosen].criterion < steps[best].criterion:
-            best = chosen
+        gained.append(_stage(None if best is None else steps[best], steps[chosen], chosen - first + 1, margin))
+        best = chosen if gained[-1].kept else best
         if stopped:
             break
-    return Path(bilevel, state, steps, best or 0)
+    return Path(bilevel, state, steps, best or 0, tuple(gained))
+
+
+def cross_fitted(
+    path: Path,
+    parts: Sequence[Part],
+    structure: Structure,
+    crossfit: CrossFit,
+    solver: Any,
+    on_step: OnStep | None = None,
+    margin: float = 0.0,
+    seed: int = 0,
+) -> Path:
+    """A path with one more stage, which is cross-fitted from the best step before it.
+
+    Parameters
+    ----------
+    path : Path
+        Of the stages before.
+    parts : sequence of Part
+        One for each split.
+    structure : Structure
+    crossfit : CrossFit
+    solver : Solver
+        For a part.
+    on_step, margin
+        As for ``continuation``.
+    seed : int, default=0
+    """
+    bilevel, before, steps = path.bilevel, path.chosen, list(path.steps)
+    models = bilevel.solver.coefficients(bilevel.problem, path.state)
+    log_range, first = bilevel.log_range, len(steps)
+    run = partial(crossfit.run, log_range=log_range, models=models, score=bilevel.score, seed=seed)
+    for step in run(parts, solver, structure, before.final_log_penalties):
+        steps.append(step)
+        if on_step and on_step(step, path.state):
+            break
+    chosen = min(range(first, len(steps)), key=lambda i: steps[i].value)
+    stage = _stage(before, steps[chosen], chosen - first + 1, margin)
+    best = chosen if stage.kept else path.best
+    return replace(path, steps=steps, best=best, stages=(*path.stages, stage))
+
+
+def _stage(before, after, n_steps, margin):
+    if before is None:
+        return Stage(after.structure.name, n_steps, np.nan, np.nan, True)
+    gain, error = gain_of(before.losses, after.losses)
+    return Stage(after.structure.name, n_steps, gain, error, gain > max(0.0, margin * error))
 
 
 def _confirm(bilevel, state, step, descent):

@@ -1,0 +1,239 @@
+"""Cross-fitting of many hyperparameters: each part of the rows judges, once, a descent on the splits of the other rows.
+
+Many hyperparameters can fit the very rows that choose them. So the descent of a part never sees it, and the mean loss of all
+parts, each under the penalties found without it, chooses one number of steps for all. Eqs. (45) to (47).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.parallel import Parallel, delayed
+
+from sksid._threads import single_blas_thread
+from sksid.descent import Step, compact, within_range
+from sksid.optimizers import Momentum, Optimizer
+from sksid.sid import fit, solve
+from sksid.solvers import Solver
+from sksid.structures import Structure
+
+JUDGE_TOL = 1e-4  # of the fitted probabilities
+INNER_TOL = 0.2  # relative accuracy of the first hypergradient
+MAX_EPOCHS = 100  # of one solve
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of the rows, and what is fitted to the others.
+
+    Attributes
+    ----------
+    inner : Problem or Joint, or None
+        The splits of the other rows. None where there are none: the part then judges, and its penalties stay as they are.
+    rest : Problem or Joint
+        One split: all other rows are its training rows. It has no validation rows.
+    judge : Problem or Joint
+        One split: the part is its validation rows.
+    """
+
+    inner: Any
+    rest: Any
+    judge: Any
+
+
+def gain_of(before: NDArray, after: NDArray) -> tuple[float, float]:
+    """By how much the loss has fallen from one stage to another in the mean over the splits, and the standard error of that.
+
+    The splits are paired: what makes a split hard in both stages cancels.
+
+    Parameters
+    ----------
+    before, after : ndarray of shape (n_splits,)
+        Losses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gain, error = gain_of(np.array([0.5, 0.7, 0.9]), np.array([0.4, 0.6, 0.9]))
+    >>> round(gain, 3), round(error, 3)
+    (0.067, 0.033)
+    """
+    gains = np.asarray(before) - np.asarray(after)
+    error = np.std(gains, ddof=1) / np.sqrt(gains.size) if gains.size > 1 else 0.0
+    return float(gains.mean()), float(error)
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Settings of cross-fitting.
+
+    Parameters
+    ----------
+    max_steps : int, default=32
+        Steps of each descent at most.
+    patience : int, default=2
+        The descents end after so many judged steps without a smaller mean loss. Steps 1, 2, 4, 8, … are judged.
+    max_change : float, default=0.5
+        Largest change of any log penalty in one step.
+    optimizer : Optimizer, default=Momentum()
+    n_jobs : int, default=None
+        Parts that are descended on at the same time, in threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.crossfit import CrossFit, Part
+    >>> from sksid.problem import make_problem
+    >>> from sksid.solvers import Aid
+    >>> from sksid.structures import per_feature
+    >>> X, y = np.random.RandomState(0).randn(90, 4), np.arange(90) % 2
+    >>> X[:, 0] += y
+    >>> folds, none = np.arange(90) % 3, np.arange(0)
+    >>> parts = []
+    >>> for m in range(3):
+    ...     others = [k for k in range(3) if k != m]
+    ...     inner = [(np.flatnonzero((folds != m) & (folds != k)), np.flatnonzero(folds == k)) for k in others]
+    ...     own = [[(np.flatnonzero(folds != m), none)], [(none, np.flatnonzero(folds == m))]]
+    ...     parts.append(Part(*(make_problem(X, y, s, n_classes=2, dtype=np.float64) for s in (inner, *own))))
+    >>> steps = list(CrossFit().run(parts, Aid(), per_feature(4), np.zeros(4), (-20.0, 20.0)))
+    >>> steps[0].losses.shape, steps[0].log_penalties.shape
+    ((3,), (4,))
+    """
+
+    max_steps: int = 32
+    patience: int = 2
+    max_change: float = 0.5
+    optimizer: Optimizer = field(default_factory=Momentum)
+    n_jobs: int | None = None
+
+    def run(
+        self,
+        parts: Sequence[Part],
+        solver: Solver,
+        structure: Structure,
+        log_penalties: NDArray,
+        log_range: tuple[float, float],
+        models: tuple[Any, Any] | None = None,
+        score: Callable | None = None,
+        seed: int = 0,
+    ) -> Iterator[Step]:
+        """Descend on all parts side by side; the steps that are judged, one by one.
+
+        Parameters
+        ----------
+        parts : sequence of Part
+        solver : Solver
+            For a part.
+        structure : Structure
+        log_penalties : ndarray of shape (n_features,)
+            Where all descents start.
+        log_range : pair of float
+            The smallest and the largest log penalty.
+        models : pair of sequences, default=None
+            Coefficients and intercepts with which the rest of each part starts.
+        score : callable, default=None
+            As ``Bilevel.score``.
+        seed : int, default=0
+
+        Yields
+        ------
+        Step
+            Its losses are those of each part, under the penalties that were found without it; its penalties the mean over the
+            parts, in log λ.
+        """
+        descents = [
+            _Descent(self, part, solver, structure, log_penalties, log_range, _model_of(models, m), seed + m)
+            for m, part in enumerate(parts)
+        ]
+        least, without, taken = np.inf, 0, 0
+        while taken < self.max_steps and without < self.patience:
+            since, n_steps = (time.perf_counter(), sum(descent.n_epochs for descent in descents)), 1 + taken // 2
+            self._each(descents, n_steps)
+            taken += n_steps
+            step = self._step(descents, structure, log_penalties, log_range, since, score)
+            least, without = (step.value, 0) if step.value < least else (least, without + 1)
+            yield step
+
+    def _each(self, descents, n_steps):
+        """Take so many steps in every part and judge them, in threads."""
+        with single_blas_thread:
+            Parallel(n_jobs=self.n_jobs, require="sharedmem")(delayed(descent.take)(n_steps) for descent in descents)
+
+    def _step(self, descents, structure, log_penalties, log_range, since, score):
+        moving = [descent for descent in descents if descent.part.inner is not None]
+        _, offset = structure.start(log_penalties)
+        theta = np.mean([descent.theta for descent in moving], axis=0)
+        coef, intercept = ([one for descent in descents for one in descent.model[side]] for side in (0, 1))
+        return Step(
+            structure=structure,
+            theta=theta,
+            log_penalties=compact(within_range(offset + structure.change(theta), log_range)),
+            losses=np.array([descent.loss for descent in descents]),
+            gradient=np.mean([descent.gradient for descent in moving], axis=0),
+            n_epochs=(sum(descent.n_epochs for descent in descents) - since[1]) / len(descents),
+            seconds=time.perf_counter() - since[0],
+            scores=score(coef, intercept) if score else None,
+            is_nested=True,
+        )
+
+
+class _Descent:
+    """The descent on the splits of all rows but one part, and that part's judgment of it."""
+
+    def __init__(self, settings, part, solver, structure, log_penalties, log_range, model, seed):
+        self.settings, self.part, self.solver, self.structure = settings, part, solver, structure
+        self.log_range, self.model, self.seed = log_range, model, seed
+        self.theta, self.offset = structure.start(log_penalties)
+        self.memory, self.gradient = settings.optimizer.init(structure.n_params), np.zeros(structure.n_params)
+        self.state, self.loss, self.of_judge = None, np.nan, 0.0
+
+    @property
+    def n_epochs(self):
+        return self.of_judge + (self.state.n_epochs if self.state else 0.0)
+
+    @property
+    def log_penalties(self):
+        return within_range(self.offset + self.structure.change(self.theta), self.log_range)
+
+    def take(self, n_steps):
+        """Take so many steps, and let the part judge where they lead."""
+        if self.part.inner is not None:
+            for _ in range(n_steps):
+                self._advance()
+                self._move()
+        start = None if self.model is None else (self.model,)
+        settings = {"tol": JUDGE_TOL, "max_epochs": MAX_EPOCHS, "seed": self.seed}
+        state, result = fit(self.part.rest, self.solver, self.log_penalties, start=start, **settings)
+        self.of_judge += result.n_epochs
+        self.model = self.solver.coefficients(self.part.rest, state)
+        self.loss = float(self.solver.losses(self.part.rest, state, self.part.judge)[0])
+
+    def _advance(self):
+        """Half an epoch on the inner splits; before the first step, as many as its hypergradient needs."""
+        inner, solver = self.part.inner, self.solver
+        if self.state is not None:
+            self.state = solver.advance(inner, solver.rescale(inner, self.state, self.log_penalties), 0.5)
+            return
+        state = solver.init(inner, self.log_penalties, seed=self.seed, start=self.model and self._inner_models())
+        project = self.structure.pull_back
+        self.state, _ = solve(inner, solver, state, rtol=INNER_TOL, max_epochs=MAX_EPOCHS, project=project)
+
+    def _inner_models(self):
+        """The model of the rest for every inner split, and an adjoint of zero."""
+        models = [np.repeat(np.asarray(side[0])[None], self.part.inner.n_splits, axis=0) for side in self.model]
+        return models, [np.zeros_like(side) for side in models]
+
+    def _move(self):
+        structure, gradient = self.structure, self.solver.log_gradient(self.part.inner, self.state)
+        self.gradient = structure.pull_back(gradient)
+        step, self.memory = self.settings.optimizer.update(self.memory, self.theta, self.gradient, np.nan, np.max)
+        longest = np.max(np.abs(structure.change(step)), initial=0.0)
+        self.theta = self.theta + step * min(1.0, self.settings.max_change / max(longest, np.finfo(float).tiny))
+
+
+def _model_of(models, m):
+    """The model of one split, as ``coefficients`` of a problem with that split alone has it."""
+    return None if models is None else tuple(side[m : m + 1] for side in models)
