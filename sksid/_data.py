@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,84 +15,20 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from sksid import _estimators
 from sksid._estimators import Target
-from sksid._describe import FeatureRows, as_descriptors
+from sksid._describe import FeatureRows, Training, as_descriptors
 from sksid._features import Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_view, make_view
+from sksid._samples import Samples
 from sksid._sklearn import check_sample_weight
 from sksid._warn import warn
-from sksid.crossfit import Part
 from sksid.joint import Joint
 from sksid.problem import Problem, as_indices, check_splits, problem_of, search_dtype
 from sksid.rows import Rows, lay_out
 from sksid.structures import Structure
 
 NONE = np.empty(0, dtype=np.intp)  # no rows
-MAX_INNER = 4  # splits of the training rows of a split, in cross-fitting
-FEW_ROWS = 100  # with fewer, "auto" stays at one penalty
-FEW_OTHERS = 30  # the same with fewer rows outside of the largest class
+DESCRIPTORS = ["moments", "evidence"]  # on the way to one penalty for each feature
 AUTO_MARGIN = 1.0  # standard errors
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Labels and weights of all samples, and their splits.
-
-    Attributes
-    ----------
-    labels : ndarray of shape (n_samples,), int
-        Counted from 0.
-    classes : ndarray of shape (n_classes,)
-    sample_weight : ndarray of shape (n_samples,), or None
-    splits : list of (train, validation) index arrays
-    """
-
-    labels: NDArray
-    classes: NDArray
-    sample_weight: NDArray | None
-    splits: list[tuple[NDArray, NDArray]]
-
-    @property
-    def n_samples(self) -> int:
-        return self.labels.size
-
-    @property
-    def n_train(self) -> float:
-        """The mean number of training rows."""
-        return float(np.mean([train.size for train, _ in self.splits]))
-
-    def train_scale(self, target: Target) -> NDArray:
-        """The factor on the weight of a training row, by class and split: (n_classes, n_splits)."""
-        weights = [self._class_weights(target, train) for train, _ in self.splits]
-        return np.ascontiguousarray(np.transpose(weights) * target.split_scales([train.size for train, _ in self.splits]))
-
-    def inner_splits(self, m: int) -> list[tuple[NDArray, NDArray]]:
-        """Splits of the training rows of split ``m``: what the splits that follow it, in turn, have in common with them.
-
-        At most ``MAX_INNER``; those that leave a class without a training row, or no validation row, do not count.
-        """
-        others = [k % len(self.splits) for k in range(m + 1, m + len(self.splits))]
-        own = np.zeros(self.n_samples, dtype=bool)
-        own[self.splits[m][0]], own[self.splits[m][1]] = True, False
-        pairs = [tuple(rows[own[rows]] for rows in self.splits[k]) for k in others]
-        return [pair for pair in pairs if self._is_split(*pair)][:MAX_INNER]
-
-    def _is_split(self, train, val):
-        weight = np.ones(self.n_samples) if self.sample_weight is None else self.sample_weight
-        counts = np.bincount(self.labels[train], weights=weight[train], minlength=self.classes.size)
-        return bool((counts > 0).all() and weight[val].sum() > 0)
-
-    @property
-    def bears_many(self) -> bool:
-        """Whether the rows are enough to judge more than one hyperparameter."""
-        return self.n_samples >= FEW_ROWS and self.n_samples - np.bincount(self.labels).max() >= FEW_OTHERS
-
-    def final_scale(self, target: Target) -> NDArray:
-        """The same factor in a fit on all rows, (n_classes, 1)."""
-        return self._class_weights(target, slice(None))[:, None]
-
-    def _class_weights(self, target, rows):
-        weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return target.class_weights(self.classes[self.labels[rows]], self.classes, weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +51,36 @@ class SplitView:
 
 
 @dataclass(frozen=True, eq=False)
+class Wanted:
+    """The user's parameters about features: ``structure`` and ``unpenalized``."""
+
+    structure: Any
+    unpenalized: Any
+
+    def structure_of(self, features: Features) -> Structure:
+        return make_structure(self.structure, features).without(self.unpenalized_of(features))
+
+    def unpenalized_of(self, features: Features) -> NDArray:
+        return features.mask([] if self.unpenalized is None else self.unpenalized, "unpenalized")
+
+    def blocks(self, view: View) -> Any:
+        """The transformer of each feature, if the parameters may name transformers; else None."""
+        by_name = isinstance(self.structure, Mapping) or isinstance(self.structure, str) and self.structure == "blocks"
+        return view.blocks if by_name or self.unpenalized is not None else None
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether one penalty, or descriptors of each split's own features, are asked for: then no feature needs a name."""
+        one = isinstance(self.structure, str) and self.structure == "shared"
+        return self.unpenalized is None and (one or as_descriptors(self.structure) is not None)
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the search chooses the structure."""
+        return isinstance(self.structure, str) and self.structure == "auto"
+
+
+@dataclass(frozen=True, eq=False)
 class Data:
     """The data of a search, checked.
 
@@ -127,6 +93,8 @@ class Data:
         None where all splits share the features of ``view``.
     features : Features
         Of the refit, followed by those of some split only.
+    wanted : Wanted
+        What the structure was made of.
     structure : Structure
     unpenalized : ndarray of bool, (n_features,)
     target : Target
@@ -143,6 +111,7 @@ class Data:
     samples: Samples
     split_views: list[SplitView] | None
     features: Features
+    wanted: Wanted
     structure: Structure
     unpenalized: NDArray
     target: Target
@@ -161,31 +130,41 @@ class Data:
         splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_samples), NONE)]
         return lay_out(self.view.X, splits, self.seed)
 
+    @property
+    def dtype(self) -> Any:
+        """The precision of the search."""
+        return search_dtype(self.rows, len(self.samples.splits))
+
     def problem(self) -> Problem | Joint:
         """The splits: in one part where they share their features, else in one part a split."""
         splits, scale = self.samples.splits, self.samples.train_scale(self.target)
         if self.split_views is None:
-            return self._problem(self.rows, splits, train_scale=scale, dtype=search_dtype(self.rows, len(splits)))
+            return self.problem_of(self.rows, splits, train_scale=scale, dtype=self.dtype)
         return self._join([self._own_problem(k, scale[:, k : k + 1]) for k in range(len(splits))])
-
-    def parts(self) -> list[Part] | None:
-        """What is cross-fitted: for each split, splits of its training rows, and its validation rows as their judge.
-
-        A split keeps its preprocessing, of which its validation rows were no part. None if no split can be split again.
-        """
-        inner = [self.samples.inner_splits(m) for m in range(len(self.samples.splits))]
-        return [self._part(m, splits) for m, splits in enumerate(inner)] if any(inner) else None
 
     def final_problem(self) -> Problem:
         """All rows as training rows of one fit, in float64."""
         everything = np.arange(self.samples.n_samples)
-        return self._problem(self.rows, [(everything, NONE)], train_scale=self.samples.final_scale(self.target))
+        return self.problem_of(self.rows, [(everything, NONE)], train_scale=self.samples.final_scale(self.target))
 
     def stages(self, warm: bool = False) -> tuple[Structure, ...]:
         """The structures to descend on, from the shared penalty to the one that was asked for; those two where ``warm``."""
         if warm or self.structure.n_params == 1:
             return self.structure.stages()
-        return self.structure.stages(self.features.second_moments, self.cross_fits)
+        if self.cross_fits and self.structure.name == "per_feature":
+            middle = self.described(self.training)
+            first, *_, last = self.structure.stages()
+            return (first, middle, last) if middle.n_params > 1 else (first, last)
+        return self.structure.stages(self.features.second_moments)
+
+    @property
+    def training(self) -> list[Training]:
+        """The training rows of each split: of all rows, or in the split's own features."""
+        return _training(self.features.rows[0], self.samples, self.split_views)
+
+    def described(self, training: list[Training]) -> Structure:
+        """The structure of the descriptors between the shared penalty and one for each feature, on these training rows."""
+        return replace(self.wanted, structure=DESCRIPTORS).structure_of(replace(self.features, splits=training))
 
     def start(self, log_penalty: float) -> NDArray:
         """Log penalties at a common level, −∞ where there is none."""
@@ -193,8 +172,8 @@ class Data:
             return np.broadcast_to(np.float64(log_penalty), self.unpenalized.shape)
         return np.where(self.unpenalized, -np.inf, log_penalty)
 
-    def _problem(self, rows, splits, samples=slice(None), **settings):
-        """Roles over laid-out rows, which are these of all samples."""
+    def problem_of(self, rows: Rows, splits: list, samples: Any = slice(None), **settings: Any) -> Problem:
+        """Roles over laid-out rows, which are these of all samples; ``settings`` as for ``sksid.problem.problem_of``."""
         weight = self.samples.sample_weight
         return problem_of(
             rows,
@@ -208,12 +187,11 @@ class Data:
 
     def _own_problem(self, k, train_scale):
         """A split in its own features."""
-        rows, samples, split = self._own_rows[k]
-        dtype = search_dtype(self.rows, len(self.samples.splits))
-        return self._problem(rows, [split], samples, train_scale=train_scale, dtype=dtype)
+        rows, samples, split = self.own_rows[k]
+        return self.problem_of(rows, [split], samples, train_scale=train_scale, dtype=self.dtype)
 
     @cached_property
-    def _own_rows(self):
+    def own_rows(self) -> list[tuple[Rows, NDArray, tuple[NDArray, NDArray]]]:
         """Of each split, its rows in its own features, which samples these are, and which are for training and validation."""
         found = []
         for own, (train, val) in zip(self.split_views, self.samples.splits, strict=True):
@@ -221,27 +199,6 @@ class Data:
             split = np.arange(train.size), np.arange(train.size, samples.size)
             found.append((lay_out(_stack([own.view.X, own.val]), [split], self.seed), samples, split))
         return found
-
-    def _part(self, m, inner):
-        rows, samples, (train, val) = self.rows, slice(None), self.samples.splits[m]
-        scale, inner_scale = self.samples.train_scale(self.target)[:, [m]], None
-        if inner:
-            inner_scale = replace(self.samples, splits=inner).train_scale(self.target)
-        if self.split_views is not None:
-            place = np.empty(self.samples.n_samples, dtype=np.intp)
-            place[train] = np.arange(train.size)
-            rows, samples, (train, val) = self._own_rows[m]
-            inner = [(place[these], place[those]) for these, those in inner]
-        make = partial(self._problem, rows, samples=samples, dtype=search_dtype(self.rows, len(self.samples.splits)))
-        problems = [
-            make(inner, train_scale=inner_scale) if inner else None,
-            make([(train, NONE)], train_scale=scale),
-            make([(NONE, val)]),
-        ]
-        if self.split_views is not None:
-            columns = (self.split_views[m].columns,)
-            problems = [problem and Joint((problem,), columns, self.features.n_features) for problem in problems]
-        return Part(*problems)
 
     def _join(self, parts):
         return Joint(tuple(parts), tuple(own.columns for own in self.split_views), self.features.n_features)
@@ -305,6 +262,7 @@ def prepare(
         samples=samples,
         split_views=split_views,
         features=features,
+        wanted=wanted,
         structure=found,
         unpenalized=wanted.unpenalized_of(features),
         target=target,
@@ -344,36 +302,6 @@ def _weights(view):
 
 
 # ---- features: of the refit, and of each split -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Wanted:
-    """The user's parameters about features: ``structure`` and ``unpenalized``."""
-
-    structure: Any
-    unpenalized: Any
-
-    def structure_of(self, features: Features) -> Structure:
-        return make_structure(self.structure, features).without(self.unpenalized_of(features))
-
-    def unpenalized_of(self, features: Features) -> NDArray:
-        return features.mask([] if self.unpenalized is None else self.unpenalized, "unpenalized")
-
-    def blocks(self, view: View) -> Any:
-        """The transformer of each feature, if the parameters may name transformers; else None."""
-        by_name = isinstance(self.structure, Mapping) or isinstance(self.structure, str) and self.structure == "blocks"
-        return view.blocks if by_name or self.unpenalized is not None else None
-
-    @property
-    def is_nameless(self) -> bool:
-        """Whether one penalty, or descriptors of each split's own features, are asked for: then no feature needs a name."""
-        one = isinstance(self.structure, str) and self.structure == "shared"
-        return self.unpenalized is None and (one or as_descriptors(self.structure) is not None)
-
-    @property
-    def is_auto(self) -> bool:
-        """Whether the search chooses the structure."""
-        return isinstance(self.structure, str) and self.structure == "auto"
 
 
 def _place_features(wanted, whole, own, made):

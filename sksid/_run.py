@@ -14,6 +14,7 @@ from sklearn.utils import Bunch
 from sksid import _estimators, sid, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
+from sksid._parts import make_parts
 from sksid._refit import MAX_EPOCHS, final_fit, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
 from sksid.crossfit import CrossFit
@@ -129,7 +130,7 @@ class Run:
         return path if last is None else self._cross_fit(path, last, on_step)
 
     def _cross_fit(self, path, structure, on_step):
-        parts, solver = self.data.parts(), _of_one_part(path.bilevel.solver)
+        parts, solver = make_parts(self.data, path.chosen), _of_one_part(path.bilevel.solver)
         if not solver.precise:
             solver = solvers.choose(parts[0].rest)
         if self.data.split_views is not None:

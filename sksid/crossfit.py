@@ -37,11 +37,17 @@ class Part:
         One split: all other rows are its training rows. It has no validation rows.
     judge : Problem or Joint
         One split: the part is its validation rows.
+    start : ndarray of shape (n_features,) or (n_inner_splits, n_features)
+        The log penalties from which the descent starts.
+    start_of_rest : ndarray of shape (n_features,)
+        The same for the fit to the rest.
     """
 
     inner: Any
     rest: Any
     judge: Any
+    start: NDArray
+    start_of_rest: NDArray
 
 
 def gain_of(before: NDArray, after: NDArray) -> tuple[float, float]:
@@ -97,7 +103,8 @@ class CrossFit:
     ...     others = [k for k in range(3) if k != m]
     ...     inner = [(np.flatnonzero((folds != m) & (folds != k)), np.flatnonzero(folds == k)) for k in others]
     ...     own = [[(np.flatnonzero(folds != m), none)], [(none, np.flatnonzero(folds == m))]]
-    ...     parts.append(Part(*(make_problem(X, y, s, n_classes=2, dtype=np.float64) for s in (inner, *own))))
+    ...     problems = (make_problem(X, y, s, n_classes=2, dtype=np.float64) for s in (inner, *own))
+    ...     parts.append(Part(*problems, np.zeros(4), np.zeros(4)))
     >>> steps = list(CrossFit().run(parts, Aid(), per_feature(4), np.zeros(4), (-20.0, 20.0)))
     >>> steps[0].losses.shape, steps[0].log_penalties.shape
     ((3,), (4,))
@@ -129,7 +136,7 @@ class CrossFit:
             For a part.
         structure : Structure
         log_penalties : ndarray of shape (n_features,)
-            Where all descents start.
+            Where the penalties of the final fit start.
         log_range : pair of float
             The smallest and the largest log penalty.
         models : pair of sequences, default=None
@@ -145,7 +152,7 @@ class CrossFit:
             parts, in log λ.
         """
         descents = [
-            _Descent(self, part, solver, structure, log_penalties, log_range, _model_of(models, m), seed + m)
+            _Descent(self, part, solver, structure, log_range, _model_of(models, m), seed + m)
             for m, part in enumerate(parts)
         ]
         least, without, taken = np.inf, 0, 0
@@ -183,10 +190,11 @@ class CrossFit:
 class _Descent:
     """The descent on the splits of all rows but one part, and that part's judgment of it."""
 
-    def __init__(self, settings, part, solver, structure, log_penalties, log_range, model, seed):
+    def __init__(self, settings, part, solver, structure, log_range, model, seed):
         self.settings, self.part, self.solver, self.structure = settings, part, solver, structure
         self.log_range, self.model, self.seed = log_range, model, seed
-        self.theta, self.offset = structure.start(log_penalties)
+        self.theta, self.offset = structure.start(part.start)
+        self.offset_of_rest = structure.start(part.start_of_rest)[1]
         self.memory, self.gradient = settings.optimizer.init(structure.n_params), np.zeros(structure.n_params)
         self.state, self.loss, self.of_judge = None, np.nan, 0.0
 
@@ -196,7 +204,11 @@ class _Descent:
 
     @property
     def log_penalties(self):
-        return within_range(self.offset + self.structure.change(self.theta), self.log_range)
+        """Of the inner splits."""
+        return self._at(self.offset)
+
+    def _at(self, offset):
+        return within_range(offset + self.structure.change(self.theta), self.log_range)
 
     def take(self, n_steps):
         """Take so many steps, and let the part judge where they lead."""
@@ -206,7 +218,7 @@ class _Descent:
                 self._move()
         start = None if self.model is None else (self.model,)
         settings = {"tol": JUDGE_TOL, "max_epochs": MAX_EPOCHS, "seed": self.seed}
-        state, result = fit(self.part.rest, self.solver, self.log_penalties, start=start, **settings)
+        state, result = fit(self.part.rest, self.solver, self._at(self.offset_of_rest), start=start, **settings)
         self.of_judge += result.n_epochs
         self.model = self.solver.coefficients(self.part.rest, state)
         self.loss = float(self.solver.losses(self.part.rest, state, self.part.judge)[0])
