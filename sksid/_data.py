@@ -14,8 +14,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
 
 from sksid import _estimators
-from sksid._estimators import Target
 from sksid._describe import FeatureRows, Training, as_descriptors
+from sksid._estimators import Target
 from sksid._features import Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_view, make_view
 from sksid._samples import Samples

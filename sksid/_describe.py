@@ -101,8 +101,8 @@ class Descriptor:
         bad = np.flatnonzero(seen & ~np.isfinite(columns).all(axis=0))
         if bad.size:
             raise ValueError(
-                f"structure: the descriptor {self.name!r} is not finite for feature {bad[0]} of {where}. Return a finite number "
-                "for every feature that is not zero in all rows."
+                f"structure: the descriptor {self.name!r} is not finite for feature {bad[0]} of {where}. Return a finite "
+                "number for every feature that is not zero in all rows."
             )
         many = len(columns) > 1
         return {f"{self.name}_{number}" if many else self.name: column for number, column in enumerate(columns)}
@@ -145,14 +145,18 @@ def as_descriptors(given: Any) -> tuple[Descriptor, ...] | None:
         return None
     for one, is_known in zip(several, known, strict=True):
         if not is_known:
-            raise ValueError(f"structure: {one!r} is no descriptor. Use 'moments', 'evidence', a function or an object with fit.")
+            raise ValueError(
+                f"structure: {one!r} is no descriptor. Use 'moments', 'evidence', a function or an object with fit."
+            )
         if isinstance(one, type):
             raise TypeError(f"structure: the descriptor {one.__name__} is a class. Give an object, {one.__name__}().")
     names: list[str] = []
     for one in several:
         name, taken = _name_of(one), len(names)
         names.append(f"{name}_{taken}" if name in names else name)
-    return tuple(Descriptor(name, NAMED.get(one, one) if isinstance(one, str) else one) for name, one in zip(names, several, strict=True))
+    return tuple(
+        Descriptor(name, NAMED.get(one, one) if isinstance(one, str) else one) for name, one in zip(names, several, strict=True)
+    )
 
 
 def _is_name(given: Any) -> bool:

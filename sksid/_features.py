@@ -147,7 +147,8 @@ def make_structure(
     if made.n_features != features.n_positions:
         raise ValueError(
             f"structure has {made.n_features} rows, but X has {features.n_positions} features. "
-            "Give one group label, or one row of the matrix, for each feature; or descriptors: 'moments', 'evidence', functions."
+            "Give one group label, or one row of the matrix, for each feature; or descriptors: 'moments', 'evidence', "
+            "functions."
         )
     if made.n_features != features.n_features:
         raise ValueError(

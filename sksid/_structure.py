@@ -277,7 +277,7 @@ class Structure:
             raise ValueError("unpenalized leaves no feature with a penalty to tune. Fit the estimator alone, or list fewer.")
         matrices = [A[:, np.flatnonzero(kept)] for A in matrices]
         matrices = [A.toarray() if isinstance(self.matrix, np.ndarray) else sp.csr_array(A) for A in matrices]
-        labels, terms = (tuple(name for name, keep in zip(names, kept, strict=False) if keep) for names in (self.labels, self.terms))
+        labels, terms = (tuple(np.array(names, dtype=object)[kept]) if names else () for names in (self.labels, self.terms))
         per_split = tuple(matrices[1:]) if self.per_split else None
         return replace(self, matrix=matrices[0], labels=labels, per_split=per_split, terms=terms)
 

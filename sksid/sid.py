@@ -17,6 +17,7 @@ from sksid._describe import FeatureRows
 from sksid._features import Features, make_structure
 from sksid._solve import Result, fit, solve, warn_unless_converged
 from sksid.problem import as_indices, check_splits, make_problem
+from sksid.structures import per_feature
 
 __all__ = ["Hypergradient", "Result", "fit", "hypergradient", "solve", "warn_unless_converged"]
 
@@ -97,11 +98,11 @@ def hypergradient(
     splits : iterable of (train, validation) index arrays
         What ``cv.split(X, y)`` yields.
     log_penalties : float or array-like of shape (n_features,) or (n_splits, n_features)
-        log λ_j, of each split its own where they differ (``Aid`` only); a number stands for all features, −∞ for no penalty
-        (not with ``Sgd``).
-    structure : {"shared", "moments", "per_feature"}, array-like or Structure, default=None
-        What θ is, as in HypergradientSearchCV: group labels of shape (n_features,), or a matrix A of shape (n_features,
-        n_params). None is one θ for each feature.
+        log λ_j, of each split its own where they differ (not with ``Sgd``); a number stands for all features, −∞ for no
+        penalty (not with ``Sgd``).
+    structure : {"shared", "moments", "evidence", "per_feature"}, array-like, callable, list or Structure, default=None
+        What θ is, as in HypergradientSearchCV: group labels of shape (n_features,), a matrix A of shape (n_features,
+        n_params), or descriptors of the features, computed from each split's training rows. None is one θ for each feature.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights, in both levels.
     fit_intercept : bool, default=True
@@ -154,18 +155,20 @@ def hypergradient(
     check_splits(splits, labels, classes, weights)
     logs = _check_log_penalties(log_penalties, len(splits), X.shape[1])
     _check_settings(tol, max_epochs, dtype)
-    solver, project = solvers.resolve(solver), _project_of(structure, X, weights)
+    solver, theta = solvers.resolve(solver), _structure_of(structure, FeatureRows(X, None, weights, classes[labels]), splits)
+    if theta.n_splits is not None:
+        logs = np.broadcast_to(logs, (len(splits), X.shape[1]))
     roles = {"n_classes": classes.size, "sample_weight": weights, "fit_intercept": fit_intercept}
     problem = make_problem(X, labels, splits, dtype=dtype, seed=random_state, **roles)
     solvers.check_supported(solver, problem, logs)
     state = solver.init(problem, logs, seed=random_state)
-    state, result = solve(problem, solver, state, rtol=tol, max_epochs=max_epochs, project=project)
+    state, result = solve(problem, solver, state, rtol=tol, max_epochs=max_epochs, project=theta.pull_back)
     losses = solver.losses(problem, state, problem)
     (coef, intercept), (adjoint, adjoint_intercept) = solver.coefficients(problem, state), solver.adjoint(problem, state)
     return Hypergradient(
         value=float(losses.mean()),
         gradient=result.log_gradient,
-        theta_gradient=project(result.log_gradient),
+        theta_gradient=theta.pull_back(result.log_gradient),
         losses=losses,
         coef=coef,
         adjoint=adjoint,
@@ -214,8 +217,7 @@ def _check_settings(tol, max_epochs, dtype):
         raise ValueError(f"dtype is {dtype!r}. Set numpy.float64 or numpy.float32.")
 
 
-def _project_of(structure, X, weights):
-    """The map from ∂F/∂log λ to ∂F/∂θ."""
-    if structure is None:
-        return lambda gradient: gradient
-    return make_structure(structure, Features([FeatureRows(X, None, weights)], X.shape[1])).pull_back
+def _structure_of(given, rows, splits):
+    """The map from θ to log λ; the identity where none is given."""
+    features = Features([rows], rows.X.shape[1], splits=[(rows, train) for train, _ in splits])
+    return per_feature(features.n_features) if given is None else make_structure(given, features)

@@ -159,8 +159,8 @@ def test_a_matrix_for_each_split_meets_preprocessing_of_each_split():
 
 
 def test_other_solvers_say_that_penalties_are_the_same_in_all_splits():
-    with pytest.raises(ValueError, match="log_penalties: Dual takes the same penalties for all splits only. Use solver='aid'"):
-        hypergradient(X, y, SPLITS, np.zeros((3, 8)), solver="dual")
+    with pytest.raises(ValueError, match="log_penalties: Sgd takes the same penalties for all splits only. Use solver='dual'"):
+        hypergradient(X, y, SPLITS, np.zeros((3, 8)), solver="sgd")
 
 
 # ---- roles ------------------------------------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ def start(problem, dtype=F64, n_sides=2, unpenalized=()):
         residuals=np.zeros((N_ROWS, 2)),
         imbalance=np.zeros((n_sides, n_vectors)),
         reference_step=0.5 / N_ROWS,
+        n_inverses=1,
         unpenalized=np.array(unpenalized, dtype=np.int64),
         reference=np.zeros((len(unpenalized), used), dtype=dtype),
     )
@@ -302,6 +303,42 @@ def test_losses_and_gap_are_those_of_the_equations(K, real, instruction_set):
         np.testing.assert_allclose(sums[k, SUM["gap"]], gap, rtol=1e-3, atol=1e-4 if real is F32 else 1e-10)
     only = _dual.evaluate(problem, state, 0, N_ROWS, True)
     np.testing.assert_allclose(only[:, SUM["validation_loss"]], sums[:, SUM["validation_loss"]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("real", [F32, F64])
+@pytest.mark.parametrize(("K", "n_splits"), [(2, 3), (2, 5), (2, 9), (3, 2), (4, 3), (11, 5)])
+def test_penalties_of_a_split_are_those_of_a_problem_of_its_own(K, n_splits, real, instruction_set):
+    """Visits, sums, new penalties, what is summed up anew and the inner products: as if each split were alone."""
+    problem = make(K, n_splits=n_splits)
+    n, penalties = problem.n_outputs, np.random.RandomState(0).uniform(1.0, 5.0, (2, n_splits, N_FEATURES))
+    used, blocks = 2 * n_splits * n, order_of_blocks(4)
+
+    def run(problem, penalties):
+        used, n_inverses = 2 * problem.n_splits * n, len(penalties[0])
+        state = start(problem, real)
+        table = np.zeros((N_FEATURES + 1, _layout.dual_width(used, real, n_inverses)), dtype=real)
+        table[:-1, used : used + n_inverses], table[-1, used : used + n_inverses] = 1 / penalties[0].T, 0.2
+        state.table, state.n_inverses = table, n_inverses
+        sums = [_dual.advance(problem, state, blocks, 4) for _ in range(2)]
+        _dual.rescale(problem, state, penalties[1] if n_inverses > 1 else penalties[1][0], 0.5)
+        state.duals *= 0.5
+        state.table[:-1, :used] = 0
+        _dual.rebuild(problem, state, 0, N_ROWS)
+        sums.append(_dual.evaluate(problem, state, 0, N_ROWS))
+        return state, sums, np.atleast_2d(_dual.contract(problem, state))
+
+    whole, sums, inner = run(problem, penalties)
+    settings = {"rtol": 1e-4, "atol": 1e-4} if real is F32 else {"rtol": 1e-7, "atol": 1e-9}
+    np.testing.assert_allclose(whole.table[:-1, used : used + n_splits], 1 / penalties[1].T, rtol=1e-6)
+    for k in range(n_splits):
+        named = {name: np.ascontiguousarray(getattr(problem.roles, name)[:, k : k + 1]) for name in ("role", "train_scale")}
+        roles = SimpleNamespace(**{**vars(problem.roles), **named, "val_scale": problem.roles.val_scale[k : k + 1]})
+        own, own_sums, own_inner = run(SimpleNamespace(**{**vars(problem), "roles": roles, "n_splits": 1}), penalties[:, [k]])
+        side = np.arange(k * n, (k + 1) * n)
+        columns = np.concatenate([side, n_splits * n + side])
+        np.testing.assert_allclose(whole.table[:, columns], own.table[:, : columns.size], **settings)
+        np.testing.assert_allclose([s[k] for s in sums], [s[0] for s in own_sums], **settings)
+        np.testing.assert_allclose(inner[k], own_inner[0], **settings)
 
 
 @pytest.mark.parametrize("real", [F32, F64])

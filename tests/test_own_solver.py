@@ -21,7 +21,7 @@ from sksid.structures import matrix
 class FullNewton:
     """A toy: Newton steps with the whole Hessian, and the adjoint from the last one; W and V have the intercept below."""
 
-    threads_itself = precise = takes_unpenalized = takes_any_objective = True
+    threads_itself = precise = takes_unpenalized = takes_any_objective = takes_split_penalties = True
 
     def init(self, problem, log_penalties, seed=0, start=None):
         W, V = np.zeros((2, problem.n_splits, problem.n_outputs, problem.n_features + 1))
@@ -165,4 +165,4 @@ def test_the_models_of_splits_with_matrices_of_their_own_are_scored_at_their_pen
 def test_a_solver_that_takes_the_same_penalties_only_says_so_before_it_begins(cancer):
     A = np.ones((30, 2))
     with pytest.raises(ValueError, match="same penalties for all splits only"):
-        search_for(matrix(A, per_split=[A] * 3), solver="dual").fit(*cancer)
+        search_for(matrix(A, per_split=[A] * 3), solver="sgd").fit(*cancer)

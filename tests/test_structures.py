@@ -55,7 +55,7 @@ def test_start_reaches_a_common_level(structure):
     np.testing.assert_allclose(offset + structure.change(theta), 0.7, rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["per_feature", "dense_matrix", "sparse_matrix", "moments"])
+@pytest.mark.parametrize("name", ["per_feature", "dense_matrix", "sparse_matrix"])
 def test_start_reaches_any_penalties_where_there_is_an_offset_for_each(name):
     log_penalties = np.linspace(-2, 2, 8)
     theta, offset = MADE[name].start(log_penalties)

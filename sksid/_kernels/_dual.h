@@ -31,6 +31,7 @@ typedef struct {
     double *imbalance; /* (n_sides, n_vectors): sum s beta;  sum s u - sum gamma s / sum(s). Zero at the optimum */
     int64_t width;
     int n_sides;                /* 2: lower level and adjoint; 1: lower level alone */
+    int n_inverses;             /* 1/lambda_j in a row of the table: n_splits where penalties differ by split, else 1 */
     double reference_step;      /* the share of imbalance / mu by which b_ref moves for each row visited */
     const int64_t *unpenalized; /* (n_unpenalized,) features without a penalty */
     void *reference;            /* (n_unpenalized, n_sides * n_vectors) REAL: their W_ref, V_ref; mu (W_ref - W) is their

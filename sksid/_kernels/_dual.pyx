@@ -41,7 +41,7 @@ cdef extern from "_dual.h" nogil:
         double *residuals
         double *imbalance
         int64_t width
-        int n_sides
+        int n_sides, n_inverses
         double reference_step
         const int64_t *unpenalized
         void *reference
@@ -51,7 +51,7 @@ cdef extern from "_dual.h" nogil:
     void dual_rebuild(const dual_problem*, dual_state*, int64_t, int64_t, void*)
     void dual_rescale(const dual_problem*, dual_state*, const double*, double)
     void dual_contract(const dual_problem*, const dual_state*, double*)
-    int64_t layout_dual_width(int64_t, int64_t)
+    int64_t layout_dual_width(int64_t, int64_t, int64_t)
     int64_t layout_dual_scratch(int64_t, int64_t, int64_t, int64_t)
 
 INSTRUCTION_SETS = instruction_sets_here()
@@ -91,7 +91,10 @@ cdef int bind(problem, state, dual_problem *rows, dual_state *bound) except -1:
         raise ValueError(f"imbalance must have a row of the lower level and at most one of the adjoint, got {n_sides}.")
     used, n_unpenalized = n_sides * n_vectors, length("unpenalized", state.unpenalized)
     rows.real_size, bound.n_sides, bound.n_unpenalized = real.itemsize, n_sides, n_unpenalized
-    bound.width = layout_dual_width(used, real.itemsize)
+    bound.n_inverses = state.n_inverses
+    if bound.n_inverses not in (1, rows.n_splits):
+        raise ValueError(f"n_inverses must be 1 or the {rows.n_splits} splits, got {bound.n_inverses}.")
+    bound.width = layout_dual_width(used, bound.n_inverses, real.itemsize)
     bound.reference_step = state.reference_step
     bound.table = address("table", state.table, real, (rows.n_features + 1, bound.width), True)
     bound.duals = address("duals", state.duals, real, (rows.n_rows, n_sides, n_vectors), True)
@@ -111,6 +114,13 @@ cdef bint within(const int64_t *numbers, int64_t n, int64_t stop) noexcept nogil
     for i in range(n):
         fine = fine and numbers[i] >= 0 and numbers[i] < stop
     return fine
+
+
+cdef tuple shape_of(const dual_problem *rows, const dual_state *state):
+    """Of penalties."""
+    if state.n_inverses == 1:
+        return (rows.n_features,)
+    return (state.n_inverses, rows.n_features)
 
 
 cdef scratch_of(const dual_problem *rows, const dual_state *state):
@@ -180,23 +190,23 @@ def rebuild(problem, state, int64_t start, int64_t stop):
 
 
 def rescale(problem, state, penalties, double shrink):
-    """Set the penalties (n_features,), Eq. (14); W and V follow them, and the duals' factor ``shrink``."""
+    """Set the penalties, (n_features,), or where they differ (n_splits, n_features), Eq. (14); W and V follow, and ``shrink``."""
     cdef dual_problem rows
     cdef dual_state bound
     bind(problem, state, &rows, &bound)
-    cdef const double *new = <const double *>address("penalties", penalties, np.float64, (rows.n_features,))
+    cdef const double *new = <const double *>address("penalties", penalties, np.float64, shape_of(&rows, &bound))
     with nogil:
         dual_rescale(&rows, &bound, new, shrink)
 
 
 def contract(problem, state):
-    """The inner products (n_features,) of W_j and V_j over all splits and outputs, of which Eq. (4) is made."""
+    """The inner products of W_j and V_j over all that has a penalty in common, of which Eq. (4) is made; shaped like penalties."""
     cdef dual_problem rows
     cdef dual_state bound
     bind(problem, state, &rows, &bound)
     if bound.n_sides != 2:
         raise ValueError("the state is of the lower level alone: there is no V.")
-    inner = np.empty(rows.n_features)
+    inner = np.empty(shape_of(&rows, &bound))
     cdef double *out = <double *>address("inner", inner, np.float64, inner.shape)
     with nogil:
         dual_contract(&rows, &bound, out)

@@ -4,40 +4,54 @@
 #define COLUMN(t) (columns ? (int64_t)columns[t] : (int64_t)(t))
 #define TABLE(at) (*(const NAME(vec) *)(at))
 
-/* out = sum_t x_t T[column_t], rows of one line, kept in registers; returns sum_t x_t^2 / lambda_t. */
-static inline REAL NAME(gather_narrow)(const REAL *x, const int32_t *columns, int64_t nnz, const REAL *table,
-                                        int64_t inv_at, REAL *out)
+/* out = sum_t x_t T[column_t], rows of one line, kept in registers; q[k] = sum_t x_t^2 / lambda_kt of each 1/lambda in a row.
+ * Where there are several, whole lines are summed up with x_t^2, too. */
+INLINE void NAME(gather_narrow)(const REAL *x, const int32_t *columns, int64_t nnz, const REAL *table, int64_t inv_at,
+                                const int several, int n_inverses, REAL *out, REAL *q)
 {
     NAME(vec) even[LINE / LANES] = {NAME(every)(0)}, odd[LINE / LANES] = {NAME(every)(0)};
-    REAL q = 0;
+    NAME(vec) squares[LINE / LANES] = {NAME(every)(0)};
+    REAL one = 0;
     int64_t t = 0;
     for (; t + 2 <= nnz; t += 2) {
         const REAL *row = table + COLUMN(t) * LINE, *next = table + COLUMN(t + 1) * LINE;
         for (int v = 0; v < LINE / LANES; v++) {
             even[v] += x[t] * ((const NAME(vec) *)row)[v];
             odd[v] += x[t + 1] * ((const NAME(vec) *)next)[v];
+            if (several)
+                squares[v] += x[t] * x[t] * ((const NAME(vec) *)row)[v] + x[t + 1] * x[t + 1] * ((const NAME(vec) *)next)[v];
         }
-        q += x[t] * x[t] * row[inv_at] + x[t + 1] * x[t + 1] * next[inv_at];
+        if (!several)
+            one += x[t] * x[t] * row[inv_at] + x[t + 1] * x[t + 1] * next[inv_at];
     }
     if (t < nnz) {
         const REAL *row = table + COLUMN(t) * LINE;
-        for (int v = 0; v < LINE / LANES; v++)
+        for (int v = 0; v < LINE / LANES; v++) {
             even[v] += x[t] * ((const NAME(vec) *)row)[v];
-        q += x[t] * x[t] * row[inv_at];
+            if (several)
+                squares[v] += x[t] * x[t] * ((const NAME(vec) *)row)[v];
+        }
+        if (!several)
+            one += x[t] * x[t] * row[inv_at];
     }
     for (int v = 0; v < LINE / LANES; v++)
         ((NAME(vec) *)out)[v] = even[v] + odd[v];
-    return q;
+    q[0] = one;
+    if (several) {
+        REAL line[LINE];
+        memcpy(line, squares, sizeof line);
+        memcpy(q, line + inv_at, sizeof(REAL) * n_inverses);
+    }
 }
 
 /* The same for rows of more lines, four at a time: out, in the first-level cache, is written once for four, and four streams of
  * memory are on their way. Behind the last entry that one counts again, times zero. What is fetched ahead may belong to the next
  * row of the block: columns can be read AHEAD entries behind the last. */
-static inline REAL NAME(gather_wide)(const REAL *x, const int32_t *columns, int64_t nnz, const REAL *table,
-                                      int64_t width, int64_t inv_at, REAL *restrict out)
+static inline void NAME(gather_wide)(const REAL *x, const int32_t *columns, int64_t nnz, const REAL *table, int64_t width,
+                                     int64_t inv_at, int n_inverses, REAL *restrict out, REAL *restrict q)
 {
-    REAL q = 0;
     memset(out, 0, sizeof(REAL) * width);
+    memset(q, 0, sizeof(REAL) * n_inverses);
     for (int64_t t = 0; t < nnz; t += 4) {
         const REAL *row[4];
         int64_t soon[4];
@@ -47,7 +61,8 @@ static inline REAL NAME(gather_wide)(const REAL *x, const int32_t *columns, int6
             row[k] = table + COLUMN(entry) * width;
             soon[k] = COLUMN(entry + AHEAD) * width;
             by[k] = t + k < nnz ? x[entry] : 0;
-            q += by[k] * by[k] * row[k][inv_at];
+            for (int l = 0; l < n_inverses; l++)
+                q[l] += by[k] * by[k] * row[k][inv_at + l];
         }
         for (int64_t c = 0; c < width; c += LINE) {
             for (int k = 0; k < 4; k++)
@@ -57,7 +72,6 @@ static inline REAL NAME(gather_wide)(const REAL *x, const int32_t *columns, int6
                                            (by[2] * TABLE(row[2] + l) + by[3] * TABLE(row[3] + l));
         }
     }
-    return q;
 }
 
 /* The same for one vector alone, rows [W_j, 1/lambda_j]. */
@@ -111,6 +125,24 @@ static inline void NAME(scatter)(const REAL *x, const int32_t *columns, int64_t 
     }
 }
 
+/* T[column_t] -= (x_t / lambda_kt) d  in every split k: a register of the row takes one term for each split in it. */
+static inline void NAME(scatter_by_split)(const dual_problem *P, const dual_state *S, const NAME(row) *R)
+{
+    const int used = S->n_sides * P->n_splits * P->n_outputs;
+    const int32_t *columns = R->columns;
+    for (int l = 0; l < used; l++)
+        R->pieces[R->piece_of[l] * LANES + l % LANES] = R->change[l];
+    for (int64_t t = 0; t < R->nnz; t++) {
+        REAL *row = (REAL *)S->table + COLUMN(t) * S->width;
+        for (int l = 0, piece = 0; l < used; l += LANES) {
+            NAME(vec) sum = NAME(every)(0);
+            for (; piece < R->end_of[l / LANES]; piece++)
+                sum += row[used + R->split_of[piece]] * TABLE(R->pieces + piece * LANES);
+            *(NAME(vec) *)(row + l) -= R->x[t] * sum;
+        }
+    }
+}
+
 static inline void NAME(prefetch_row)(const dual_problem *P, const dual_state *S, int64_t i)
 {
     if (!P->columns || S->width != LINE) /* gather_wide fetches ahead by itself, a table of pairs is small */
@@ -152,16 +184,27 @@ static inline void NAME(gather_row)(const dual_problem *P, const dual_state *S, 
     const int used = S->n_sides * P->n_splits * P->n_outputs;
     const REAL *table = S->table, *intercept = table + P->n_features * S->width;
     if (S->width == PAIR)
-        R->q0 = NAME(gather_pair)(R->x, R->columns, R->nnz, table, R->product);
-    else if (S->width == LINE)
-        R->q0 = NAME(gather_narrow)(R->x, R->columns, R->nnz, table, used, R->product);
+        R->q[0] = NAME(gather_pair)(R->x, R->columns, R->nnz, table, R->product);
+    else if (S->width > LINE)
+        NAME(gather_wide)(R->x, R->columns, R->nnz, table, S->width, used, S->n_inverses, R->product, R->q);
+    else if (S->n_inverses > 1)
+        NAME(gather_narrow)(R->x, R->columns, R->nnz, table, used, 1, S->n_inverses, R->product, R->q);
     else
-        R->q0 = NAME(gather_wide)(R->x, R->columns, R->nnz, table, S->width, used, R->product);
-    if (P->fit_intercept) {
+        NAME(gather_narrow)(R->x, R->columns, R->nnz, table, used, 0, 1, R->product, R->q);
+    if (P->fit_intercept)
         for (int64_t c = 0; c < S->width; c++)
             R->product[c] += intercept[c];
-        R->q0 += intercept[used];
-    }
+    for (int k = P->n_splits - 1; k >= 0; k--)
+        R->q[k] = R->q[S->n_inverses > 1 ? k : 0] + (P->fit_intercept ? intercept[used] : 0);
+}
+
+/* W and V follow what the row's duals change, each split at its own 1/lambda. */
+static inline void NAME(scatter_row)(const dual_problem *P, const dual_state *S, const NAME(row) *R)
+{
+    if (S->n_inverses > 1)
+        NAME(scatter_by_split)(P, S, R);
+    else
+        NAME(scatter)(R->x, R->columns, R->nnz, S->table, S->width, S->n_sides * P->n_splits * P->n_outputs, R->change);
 }
 
 /* W, V and the intercept follow the row's new duals, Eqs. (6) and (10); the imbalance is what an unpenalized intercept drives
@@ -173,7 +216,7 @@ static inline void NAME(apply_row)(const dual_problem *P, dual_state *S, int64_t
     memcpy((REAL *)S->duals + i * used, R->beta, sizeof(REAL) * used);
     S->residuals[2 * i] = R->residuals[0];
     S->residuals[2 * i + 1] = R->residuals[1];
-    NAME(scatter)(R->x, R->columns, R->nnz, table, S->width, used, R->change);
+    NAME(scatter_row)(P, S, R);
     if (P->fit_intercept) {
         const REAL inverse = intercept[used];
         for (int64_t c = 0; c < S->width; c++) {
@@ -239,7 +282,7 @@ static void NAME(rebuild)(const dual_problem *P, dual_state *S, int64_t start, i
                 if (S->n_sides == 2)
                     R.change[n_vectors + l] = R.train[k] * R.u[l] - R.val[k] * R.beta[l];
             }
-        NAME(scatter)(R.x, R.columns, R.nnz, S->table, S->width, used, R.change);
+        NAME(scatter_row)(P, S, &R);
         for (int l = 0; l < used; l++)
             S->imbalance[l] += R.change[l];
     }

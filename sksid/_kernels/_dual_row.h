@@ -3,7 +3,7 @@
  *
  * Conventions (docs/method.rst, the dual solver). A *vector* of the table is one output of one split; vector = split *
  * n_outputs + output. Row j of the table is  [ W_j of all vectors | V_j of all vectors | 1/lambda_j | padding ], a multiple of
- * LINE reals long, or PAIR where there is but one. The row behind the last feature is the intercept,
+ * LINE reals long, or PAIR where there is but one. Where penalties differ by split, there is a 1/lambda_j for each split. The row behind the last feature is the intercept,
  * [ b | v | 1/mu | padding ]: the same as a feature that is 1 everywhere, whose penalty mu/2 (b - b_ref)^2 is moved along,
  * Eq. (13), so that it vanishes in the limit. The same holds for features without a penalty, the unpenalized ones.
  * Losses of the lower level are sums, those of the upper level means (val_scale holds 1 / sum of weights).
@@ -19,7 +19,7 @@ typedef struct {
     const int32_t *columns;
     int64_t nnz;
     const int32_t *labels; /* of split k: labels[k * label_step] */
-    REAL q0;               /* sum_j x_j^2 / lambda_j (+ 1/mu) */
+    REAL *q;               /* (n_splits,) sum_j x_j^2 / lambda_j (+ 1/mu) */
     const int8_t *roles;   /* (n_splits,) */
     REAL *product;         /* (width,)  x'[W | V] + [b | v] */
     REAL *change;          /* (width,)  what scatter takes off [W | V]; zero beyond the vectors */
@@ -32,7 +32,31 @@ typedef struct {
     REAL *sums;            /* (N_SUMS, PADDED(n_splits)) of a block of rows of two classes */
     REAL residuals[2];     /* over all splits: the row's LOWER_RESIDUAL; its ADJOINT_RESIDUAL, or without one, MOVE */
     REAL *work;            /* twelve times PADDED(n_outputs) */
+    REAL *pieces;          /* where penalties differ by split, the registers of change, once for each split in one: the lanes */
+    int32_t *piece_of;     /* (width,) of piece piece_of[lane] are those of */
+    int32_t *split_of;     /* split split_of[piece], zero in others; */
+    int32_t *end_of;       /* register r has the pieces up to end_of[r] */
 } NAME(row);
+
+/* Which splits stand in which register of a row of the table. */
+static inline void NAME(place_pieces)(const dual_problem *P, const dual_state *S, NAME(row) *R)
+{
+    const int n_vectors = P->n_splits * P->n_outputs, used = S->n_sides * n_vectors;
+    int pieces = 0;
+    for (int first = 0; first < used; first += LANES) {
+        const int start = pieces;
+        for (int l = first; l < first + LANES && l < used; l++) {
+            const int split = l % n_vectors / P->n_outputs;
+            int piece = start;
+            while (piece < pieces && R->split_of[piece] != split)
+                piece++;
+            if (piece == pieces)
+                R->split_of[pieces++] = split;
+            R->piece_of[l] = piece;
+        }
+        R->end_of[first / LANES] = pieces;
+    }
+}
 
 /* Divide the scratch, of layout_dual_scratch reals, and clear it. */
 static inline void NAME(place_row)(const dual_problem *P, const dual_state *S, REAL *scratch, NAME(row) *R)
@@ -47,12 +71,19 @@ static inline void NAME(place_row)(const dual_problem *P, const dual_state *S, R
     R->train = R->beta + room;
     R->val = R->train + splits;
     R->sign = R->val + splits;
-    R->sums = R->sign + splits;
+    R->q = R->sign + splits;
+    R->sums = R->q + splits;
     R->work = R->sums + N_SUMS * splits;
     R->val_scale = R->work + 12 * PADDED(P->n_outputs);
     R->train_scale = R->val_scale + P->n_splits;
-    R->converted = R->train_scale + P->n_classes * P->n_splits;
-    memset(scratch, 0, sizeof(REAL) * (R->work - scratch));
+    R->pieces = R->train_scale + P->n_classes * P->n_splits;
+    R->piece_of = (int32_t *)(R->pieces + S->width + 2 * VEC * P->n_splits);
+    R->split_of = R->piece_of + S->width;
+    R->end_of = R->split_of + S->width + 2 * P->n_splits;
+    R->converted = R->pieces + 4 * S->width + 2 * (VEC + 1) * P->n_splits;
+    memset(scratch, 0, sizeof(REAL) * (R->converted - scratch));
+    if (S->n_inverses > 1)
+        NAME(place_pieces)(P, S, R);
     for (int k = 0; k < P->n_splits; k++)
         R->val_scale[k] = (REAL)P->val_scale[k];
     for (int64_t c = 0; c < (int64_t)P->n_classes * P->n_splits; c++)
@@ -110,7 +141,7 @@ INLINE void NAME(update_logistic)(const dual_problem *P, dual_state *S, NAME(row
         r = NAME(load)(R->product + n + first, lanes);
         u = NAME(load)(R->u + first, lanes);
     }
-    const NAME(vec) q = train * (task == LOOK ? 0 : R->q0);
+    const NAME(vec) q = task == LOOK ? NAME(every)(0) : (NAME(vec))(train * *(const NAME(vec) *)(R->q + first));
     const NAME(logistic) found = NAME(solve_logistic)(a, r, q, beta, u, s);
     const NAME(vec) off = found.beta_at_a - beta, off_adjoint = found.curvature_at_a * r - u;
     const NAME(vec) lower = train * off * off, adjoint = train * off_adjoint * off_adjoint;
@@ -165,7 +196,7 @@ static inline void NAME(drain_sums)(const dual_problem *P, dual_state *S, NAME(r
 /* One split of one row, more than two classes. Arrays of the outputs, padded; p as _softmax.h has it. */
 typedef struct {
     int n, K, label;                          /* padded outputs; outputs; the row's class in this split */
-    REAL train, val, q;                       /* weights; train * q0 */
+    REAL train, val, q;                       /* weights; train * q */
     REAL *a, *r, *beta, *u, *p, *next, *more; /* outputs of W and of V, duals, probabilities, room */
     REAL *new_beta, *new_u, *lower, *adjoint; /* where duals, and the changes of W and V, go */
 } NAME(outputs);
@@ -174,7 +205,7 @@ static inline NAME(outputs) NAME(read_outputs)(const dual_problem *P, const dual
 {
     const int K = P->n_outputs, n = PADDED(K), both = S->n_sides == 2, first = split * K, side = P->n_splits * K;
     const REAL train = R->train[split];
-    NAME(outputs) O = {.n = n, .K = K, .train = train, .val = R->val[split], .q = train * R->q0};
+    NAME(outputs) O = {.n = n, .K = K, .train = train, .val = R->val[split], .q = train * R->q[split]};
     O.label = R->labels[split * P->label_step];
     O.a = R->work, O.r = O.a + n, O.beta = O.r + n, O.u = O.beta + n, O.p = O.u + n, O.next = O.p + n, O.more = O.next + n;
     O.new_beta = R->beta + first, O.new_u = R->u + first, O.lower = R->change + first, O.adjoint = R->change + side + first;
@@ -331,32 +362,38 @@ static inline void NAME(move_unpenalized)(const dual_problem *P, dual_state *S, 
     }
 }
 
-/* New penalties, Eq. (14), and all duals multiplied by shrink: W_j and V_j go with shrink/lambda_j. */
+/* New penalties (n_inverses, n_features), Eq. (14), and all duals multiplied by shrink: W_j and V_j go with shrink/lambda_j. */
 static void NAME(rescale)(const dual_problem *P, dual_state *S, const double *penalties, double shrink)
 {
-    const int used = S->n_sides * P->n_splits * P->n_outputs;
+    const int n_vectors = P->n_splits * P->n_outputs, used = S->n_sides * n_vectors, own = n_vectors / S->n_inverses;
     for (int64_t j = 0; j < P->n_features; j++) {
         REAL *row = (REAL *)S->table + j * S->width;
-        const REAL inverse = (REAL)(1.0 / penalties[j]), ratio = (REAL)shrink * (inverse / row[used]);
-        for (int l = 0; l < used; l++)
-            row[l] *= ratio;
-        row[used] = inverse;
+        for (int k = 0; k < S->n_inverses; k++) {
+            const REAL inverse = (REAL)(1.0 / penalties[k * P->n_features + j]);
+            const REAL ratio = (REAL)shrink * (inverse / row[used + k]);
+            for (int first = k * own; first < used; first += n_vectors)
+                for (int l = first; l < first + own; l++)
+                    row[l] *= ratio;
+            row[used + k] = inverse;
+        }
     }
 }
 
-/* inner[j] = sum over vectors of W_j V_j: the hypergradient is -lambda_j / n_splits times it, Eq. (4). */
+/* inner[k, j], (n_inverses, n_features): the sum of W_j V_j over the vectors of one penalty; the hypergradient is
+ * -lambda_j / n_splits times it, Eq. (4). */
 static void NAME(contract)(const dual_problem *P, const dual_state *S, double *inner)
 {
-    const int n_vectors = P->n_splits * P->n_outputs;
-    for (int64_t j = 0; j < P->n_features; j++) {
-        const REAL *row = (const REAL *)S->table + j * S->width;
-        REAL part[VEC] = {0};
-        int l = 0;
-        for (; l + VEC <= n_vectors; l += VEC)
-            for (int v = 0; v < VEC; v++)
-                part[v] += row[l + v] * row[n_vectors + l + v];
-        for (; l < n_vectors; l++)
-            part[0] += row[l] * row[n_vectors + l];
-        inner[j] = NAME(total)((const NAME(vec) *)part);
-    }
+    const int n_vectors = P->n_splits * P->n_outputs, own = n_vectors / S->n_inverses;
+    for (int64_t j = 0; j < P->n_features; j++)
+        for (int k = 0; k < S->n_inverses; k++) {
+            const REAL *W = (const REAL *)S->table + j * S->width + k * own, *V = W + n_vectors;
+            REAL part[VEC] = {0};
+            int l = 0;
+            for (; l + VEC <= own; l += VEC)
+                for (int v = 0; v < VEC; v++)
+                    part[v] += W[l + v] * V[l + v];
+            for (; l < own; l++)
+                part[0] += W[l] * V[l];
+            inner[k * P->n_features + j] = NAME(total)((const NAME(vec) *)part);
+        }
 }

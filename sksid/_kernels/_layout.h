@@ -34,16 +34,17 @@ static const char *const dual_sum_names[] = {DUAL_SUMS(SUM_NAME)};
 #define PADDED_TO(unit, n) (((n) + (unit) - 1) / (unit) * (unit))
 #define PADDED(n) PADDED_TO(VEC, n) /* in the type of n: compilers see that the last bits are zero, and vectorize */
 
-/* Reals in a row of the dual solver's table: n_used of W_j and V_j, 1/lambda_j, padding. */
-static inline int64_t layout_dual_width(int64_t n_used, int64_t real_size)
+/* Reals in a row of the dual solver's table: n_used of W_j and V_j, n_inverses of 1/lambda_j, padding. */
+static inline int64_t layout_dual_width(int64_t n_used, int64_t n_inverses, int64_t real_size)
 {
-    return n_used == 1 ? PAIR : PADDED_TO(CACHE_LINE, (n_used + 1) * real_size) / real_size;
+    return n_used == 1 ? PAIR : PADDED_TO(CACHE_LINE, (n_used + n_inverses) * real_size) / real_size;
 }
 
 /* Reals that the dual solver works in: see place_row of _dual_row.h. */
 static inline int64_t layout_dual_scratch(int64_t width, int64_t n_classes, int64_t n_splits, int64_t n_outputs)
 {
-    return 4 * (width + VEC) + (3 + N_SUMS) * PADDED(n_splits) + 12 * PADDED(n_outputs) + (n_classes + 1) * n_splits;
+    const int64_t of_width = 8 * width + 4 * VEC, of_splits = (4 + N_SUMS) * PADDED(n_splits) + 2 * (VEC + 1) * n_splits;
+    return of_width + of_splits + 12 * PADDED(n_outputs) + (n_classes + 1) * n_splits;
 }
 
 /* Reals of W_j in sgd's table: one for two classes, else the outputs padded. */

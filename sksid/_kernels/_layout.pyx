@@ -19,7 +19,7 @@ cdef extern from "_layout.h" nogil:
     int _VALIDATION "VALIDATION"
     int _CACHE_LINE "CACHE_LINE"
     int AHEAD
-    int64_t layout_dual_width(int64_t, int64_t)
+    int64_t layout_dual_width(int64_t, int64_t, int64_t)
     int64_t layout_sgd_outputs(int64_t)
     int64_t layout_sgd_width(int64_t)
 
@@ -31,9 +31,9 @@ COLUMNS_AHEAD = AHEAD
 SUMS = tuple([(<bytes>dual_sum_names[j]).decode() for j in range(N_SUMS)])
 
 
-def dual_width(int64_t n_used, dtype):
-    """Numbers in a row of the dual solver's table, of which ``n_used`` are W_j and V_j: whole cache lines, or a pair."""
-    return layout_dual_width(n_used, np.dtype(dtype).itemsize)
+def dual_width(int64_t n_used, dtype, int64_t n_inverses=1):
+    """Numbers in a row of the dual solver's table, ``n_used`` of W_j and V_j, then of 1/λ_j: whole cache lines, or a pair."""
+    return layout_dual_width(n_used, n_inverses, np.dtype(dtype).itemsize)
 
 
 def sgd_outputs(int64_t n_outputs):

@@ -112,7 +112,7 @@ class Aid:
     threads_itself = True
     precise = True
     takes_unpenalized = True
-    takes_any_objective = True
+    takes_any_objective = takes_split_penalties = True
 
     def __post_init__(self):
         require(self, lambda x: is_count(x, least=0), "Set a whole number of unknowns; 0 forms no Hessian.", "max_direct")

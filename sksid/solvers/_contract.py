@@ -58,7 +58,7 @@ class Progress:
 class Solver(Protocol):
     """Solves the lower level and the adjoint system of all splits, Eqs. (1) and (3); of a final fit, the lower level alone.
 
-    A solver of one's own has these four declarations and eight methods, and is taken wherever a solver's name is. Its states
+    A solver of one's own has these five declarations and eight methods, and is taken wherever a solver's name is. Its states
     have the attributes ``n_epochs``, all that has been spent on them, and ``log_penalties``. ``problem`` is a Problem, or a
     Joint to a solver for several side by side.
     """
@@ -77,7 +77,11 @@ class Solver(Protocol):
 
     @property
     def takes_any_objective(self) -> bool:
-        """Whether it takes losses and penalties other than logistic and L2, and log penalties that differ by split."""
+        """Whether it takes losses and penalties other than logistic and L2."""
+
+    @property
+    def takes_split_penalties(self) -> bool:
+        """Whether it takes log penalties that differ by split, (n_splits, n_features)."""
 
     def init(self, problem: Any, log_penalties: NDArray, seed: int = 0, start: Any = None) -> Any:
         """A state at W = 0, V = 0, or near ``start``: what ``coefficients`` and, optionally, ``adjoint`` returned."""
@@ -135,11 +139,11 @@ def check_supported(solver: Solver, problem: Any, log_penalties: NDArray) -> Non
     name = type(solver).__name__
     if not solver.takes_unpenalized and np.isneginf(np.asarray(log_penalties)).any():
         raise ValueError(f"solver: {name} needs a penalty on every feature. Set solver='dual' or 'aid', or unpenalized=None.")
-    if solver.takes_any_objective:
-        return
-    if np.ndim(log_penalties) > 1:
-        raise ValueError(f"log_penalties: {name} takes the same penalties for all splits only. Use solver='aid'.")
-    if not all(type(part.loss) is LogisticLoss and type(part.penalty) is L2Penalty for part in parts_of(problem)):
+    if np.ndim(log_penalties) > 1 and not solver.takes_split_penalties:
+        raise ValueError(f"log_penalties: {name} takes the same penalties for all splits only. Use solver='dual' or 'aid'.")
+    if not solver.takes_any_objective and not all(
+        type(part.loss) is LogisticLoss and type(part.penalty) is L2Penalty for part in parts_of(problem)
+    ):
         raise ValueError(f"solver: {name} takes the logistic loss and the L2 penalty only. Use solver='aid'.")
 
 

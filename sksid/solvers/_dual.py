@@ -9,7 +9,21 @@ from sksid._kernels import _dual as kernels
 from sksid.objective import log_gradient
 from sksid.problem import Problem
 from sksid.solvers._contract import Progress, check_finite, is_count, is_positive, require
-from sksid.solvers._dual_state import SUM, TINY, DualState, or_zero, ranges, rebuilt, rows_per_call, side_of, widened, zeros_at
+from sksid.solvers._dual_state import (
+    SUM,
+    TINY,
+    DualState,
+    by_split,
+    inverses_for,
+    or_zero,
+    ranges,
+    rebuilt,
+    rows_per_call,
+    side_of,
+    unpenalized_of,
+    widened,
+    zeros_at,
+)
 from sksid.solvers._proximal import SAMPLE, adapt_weight, imbalance_of, least_weight, set_weights
 
 FAR = 1e6  # the adjoint restarts where (Σs) Σ s |u|² exceeds this and the residual is as large; about 1 at a solution
@@ -57,6 +71,7 @@ class Dual:
     precise = True
     takes_unpenalized = True
     takes_any_objective = False
+    takes_split_penalties = True
 
     def __post_init__(self):
         require(self, is_count, "Set a whole number, at least 1.", "block_size", "refresh")
@@ -81,13 +96,13 @@ class Dual:
         far from it: then β = 0 has the smaller duality gap, and u = 0 the smaller residual.
         """
         n_sides, n_vectors = state.imbalance.shape
-        used, inverse, sides = state.used, state.table[:, state.used].copy(), models[:n_sides]
+        used, inverse, sides = state.used, state.table[:, state.inverses].copy(), models[:n_sides]
         state.table[:-1, :used] = np.concatenate([np.concatenate(coef) for coef, _ in sides]).T
         state.table[-1, :used] = np.concatenate([np.concatenate(intercept) for _, intercept in sides])
-        state.table[:, used] = 0
+        state.table[:, state.inverses] = 0
         for start, stop in ranges(problem, state):
             kernels.advance(problem, replace(state, reference_step=0.0), np.arange(start, stop), 1)
-        state.table[:, used] = inverse
+        state.table[:, state.inverses] = inverse
         rebuilt(problem, state)
         if n_sides == 1:
             return state  # a final fit goes on from the splits' models, at the same penalties
@@ -165,9 +180,11 @@ class Dual:
         ``keep_coef``; as convex combinations of β and 0 they stay feasible. Where penalties rise, duals are kept.
         """
         log_penalties = np.asarray(log_penalties, dtype=np.float64)
+        if inverses_for(log_penalties) > state.n_inverses:
+            state = by_split(problem, state)
         if problem.precision(log_penalties) != state.dtype == np.float32:
             state = widened(problem, state)
-        if not np.array_equal(np.flatnonzero(np.isneginf(log_penalties)), state.unpenalized):
+        if not np.array_equal(unpenalized_of(log_penalties), state.unpenalized):
             raise ValueError("log_penalties: which features have no penalty cannot change. Begin anew, with init.")
         change = np.mean(or_zero(log_penalties) - or_zero(state.log_penalties))
         shrink = float(np.exp(min(0.0, self.keep_coef * change)))
@@ -177,8 +194,10 @@ class Dual:
         state.imbalance *= shrink
         vectors = np.s_[state.unpenalized, : state.used]
         kept, penalties = state.table[vectors], np.exp(state.log_penalties)
-        penalties[state.unpenalized] = 1.0 / state.table[state.unpenalized, state.used]
-        kernels.rescale(problem, state, penalties, shrink)
+        penalties[..., state.unpenalized] = 1.0 / state.table[state.unpenalized, state.used]
+        if state.n_inverses > 1:
+            penalties = np.ascontiguousarray(np.broadcast_to(penalties, (state.n_inverses, problem.n_features)))
+        kernels.rescale(problem, state, penalties if state.n_inverses > 1 else penalties.ravel(), shrink)
         state.reference = kept - shrink * (kept - state.reference)
         state.table[vectors] = kept
         return state
@@ -193,8 +212,9 @@ class Dual:
         return _evaluate(rows, bare, losses_only=True)[:, SUM["validation_loss"]]
 
     def log_gradient(self, problem: Problem, state: DualState) -> NDArray:
-        """∂F/∂log λ, (n_features,), Eq. (4)."""
-        return log_gradient(state.log_penalties, kernels.contract(problem, state), problem.n_splits)
+        """∂F/∂log λ, in the shape of the log penalties, Eq. (4)."""
+        inner, shape = np.atleast_2d(kernels.contract(problem, state)), state.log_penalties.shape
+        return log_gradient(state.log_penalties, inner if len(shape) == 2 else inner.sum(axis=0), problem.n_splits)
 
     def progress(self, problem: Problem, state: DualState) -> Progress:
         """The residuals of both solves, as they were when the rows of the last epoch were visited.

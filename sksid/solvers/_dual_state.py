@@ -26,6 +26,8 @@ class DualState:
     table : ndarray of shape (n_features + 1, width)
         Row j is W_j of all vectors, V_j of all vectors, 1/λ_j, padding up to a cache line. The last row is the intercept,
         1/μ in the place of 1/λ. Its dtype is the precision of the solve.
+    n_inverses : int
+        1/λ_j in a row: one of each split once penalties have differed by split, else 1.
     duals : ndarray of shape (n_rows, n_sides, n_vectors)
         β (in validation rows γ), and where there is an adjoint, u.
     residuals : ndarray of shape (n_rows, 2)
@@ -39,7 +41,7 @@ class DualState:
         μ as a share of the lower level's curvature along the intercept; adapted from epoch to epoch, Eq. (33).
     least_proximal_weight : float
         The μ at which the intercept weighs as much in a row's curvature as all its features; it is kept above.
-    log_penalties : ndarray of shape (n_features,)
+    log_penalties : ndarray of shape (n_features,) or (n_splits, n_features)
     unpenalized : ndarray of int64
         The features without a penalty, log λ = −∞: their rows of the table have 1/μ_j in the place of 1/λ_j.
     reference : ndarray of shape (n_unpenalized, n_sides * n_vectors)
@@ -71,6 +73,7 @@ class DualState:
     recent: tuple = ()
     last_imbalance: NDArray | None = None
     n_epochs: float = 0.0
+    n_inverses: int = 1
 
     @property
     def dtype(self):
@@ -79,8 +82,13 @@ class DualState:
 
     @property
     def used(self):
-        """The columns of the table that hold W and V; the next one is 1/λ."""
+        """The columns of the table that hold W and V; the next ones are 1/λ."""
         return self.imbalance.size
+
+    @property
+    def inverses(self):
+        """The columns of the table that hold 1/λ."""
+        return slice(self.used, self.used + self.n_inverses)
 
     @property
     def recent_sums(self):
@@ -92,31 +100,54 @@ def zeros_at(problem: Problem, log_penalties, *, proximal_weight, seed) -> DualS
     """The state at W = 0, V = 0, in the precision that these penalties need; proximal weights are still to be set."""
     dtype = problem.precision(log_penalties)
     n_sides, n_vectors = 1 + problem.has_validation, problem.n_splits * problem.n_outputs
-    unpenalized = np.flatnonzero(np.isneginf(log_penalties))
+    log_penalties = np.asarray(log_penalties, dtype=np.float64)
+    n_inverses, unpenalized = inverses_for(log_penalties), unpenalized_of(log_penalties)
     state = DualState(
-        table=zeros_on_line(problem.n_features + 1, n_sides * n_vectors, dtype),
+        table=zeros_on_line(problem.n_features + 1, n_sides * n_vectors, dtype, n_inverses),
+        n_inverses=n_inverses,
         duals=np.zeros((problem.n_rows, n_sides, n_vectors), dtype=dtype),
         residuals=np.zeros((problem.n_rows, 2)),
         imbalance=np.zeros((n_sides, n_vectors)),
         reference_step=REFERENCE_STEPS / problem.n_rows,
         proximal_weight=proximal_weight,
         least_proximal_weight=0.0,
-        log_penalties=np.asarray(log_penalties, dtype=np.float64),
+        log_penalties=log_penalties,
         unpenalized=unpenalized,
         reference=np.zeros((unpenalized.size, n_sides * n_vectors), dtype=dtype),
         random=np.random.RandomState(seed),
         pending=np.empty(0, dtype=np.int64),
     )
-    state.table[:-1, state.used] = np.exp(-or_zero(state.log_penalties))
+    state.table[:-1, state.inverses] = np.exp(-or_zero(np.atleast_2d(log_penalties))).T
     return state
+
+
+def inverses_for(log_penalties: NDArray) -> int:
+    """How many 1/λ a feature has at these penalties, (n_features,) or (n_splits, n_features)."""
+    return 1 if log_penalties.ndim == 1 else log_penalties.shape[0]
+
+
+def unpenalized_of(log_penalties: NDArray) -> NDArray:
+    """The features without a penalty, the same ones in all splits."""
+    without = np.isneginf(np.atleast_2d(log_penalties))
+    if (without != without[0]).any():
+        raise ValueError("log_penalties: a feature without a penalty in one split must be without one in all.")
+    return np.flatnonzero(without[0])
+
+
+def by_split(problem: Problem, state: DualState) -> DualState:
+    """The state with a 1/λ for each split, all of them as they were."""
+    table = zeros_on_line(problem.n_features + 1, state.used, state.dtype, problem.n_splits)
+    wide = replace(state, table=table, n_inverses=problem.n_splits)
+    table[:, : state.used], table[:, wide.inverses] = state.table[:, : state.used], state.table[:, state.inverses]
+    return wide
 
 
 def widened(problem: Problem, state: DualState) -> DualState:
     """The state in float64, with W and V summed up in it."""
-    table = zeros_on_line(problem.n_features + 1, state.used, np.float64)
-    table[:-1, state.used] = np.exp(-or_zero(state.log_penalties))
+    table = zeros_on_line(problem.n_features + 1, state.used, np.float64, state.n_inverses)
+    table[:-1, state.inverses] = np.exp(-or_zero(np.atleast_2d(state.log_penalties))).T
     kept = np.append(state.unpenalized, problem.n_features)
-    table[kept, : state.used + 1] = state.table[kept, : state.used + 1]
+    table[kept, : state.inverses.stop] = state.table[kept, : state.inverses.stop]
     wide = {name: getattr(state, name).astype(np.float64) for name in ("duals", "reference")}
     return rebuilt(problem, replace(state, table=table, **wide))
 
@@ -160,12 +191,12 @@ def ranges(problem: Problem, state: DualState):
     return [(start, min(start + step, problem.n_rows)) for start in range(0, problem.n_rows, step)]
 
 
-def zeros_on_line(n_rows: int, n_used: int, dtype) -> NDArray:
+def zeros_on_line(n_rows: int, n_used: int, dtype, n_inverses: int = 1) -> NDArray:
     """Zeros in rows padded to whole cache lines and aligned to them; made by ``empty``, for which numpy may use huge pages.
 
     Rows of two numbers, one vector and its 1/λ, are not padded: a table of them fits a nearer cache.
     """
-    width, item = dual_width(n_used, dtype), np.dtype(dtype).itemsize
+    width, item = dual_width(n_used, dtype, n_inverses), np.dtype(dtype).itemsize
     raw = np.empty(n_rows * width * item + CACHE_LINE, dtype=np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     table = raw[start : start + n_rows * width * item].view(dtype).reshape(n_rows, width)

@@ -15,6 +15,7 @@ def least_weight(problem: Problem, log_penalties, dtype) -> float:
     """1 / the weighted mean over rows of Σ_j x_ij²/λ_j, from the first rows, which are a sample since rows are shuffled."""
     rows = problem.rows.span(0, min(SAMPLE, problem.n_rows))
     inverse = np.where(np.isneginf(log_penalties), 0.0, np.exp(-or_zero(log_penalties)))
+    inverse = np.atleast_2d(inverse).mean(axis=0)
     weights = problem.roles.weights[: rows.n_rows]
     weights = weights / max(weights.sum(), TINY)
     here = slice(rows.indptr[0], rows.indptr[-1])
@@ -27,14 +28,14 @@ def least_weight(problem: Problem, log_penalties, dtype) -> float:
 
 def set_weights(problem: Problem, state: DualState, sums) -> None:
     """Set 1/μ of the intercept and of the unpenalized features from the curvature that a pass has summed up."""
-    at, visited = state.used, sums[:, SUM["train_weight"]]
+    at, inverses, visited = state.used, state.inverses, sums[:, SUM["train_weight"]]
     curvature = sums[:, SUM["curvature"]] / np.maximum(visited, TINY)
     total = problem.train_totals.mean() * curvature.mean()
     weight = max(state.proximal_weight * total, state.least_proximal_weight)
-    state.table[-1, at] = 1.0 / weight
+    state.table[-1, inverses] = 1.0 / weight
     if state.unpenalized.size:
         before, vectors = state.table[state.unpenalized, at], state.table[state.unpenalized, :at]
-        state.table[state.unpenalized, at] = 1.0 / (weight * _moments(problem, state))
+        state.table[state.unpenalized, inverses] = 1.0 / (weight * _moments(problem, state))[:, None]
         ratio = (state.table[state.unpenalized, at] / before)[:, None]
         state.reference = vectors - (vectors - state.reference) * ratio
 

@@ -121,6 +121,7 @@ class Relay:
 
     threads_itself = False
     takes_any_objective = False
+    takes_split_penalties = True
 
     @property
     def precise(self) -> bool:

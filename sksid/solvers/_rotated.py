@@ -72,6 +72,11 @@ class Rotated:
         return self.solver.precise
 
     @property
+    def takes_split_penalties(self) -> bool:
+        """Whether the solver below takes penalties that differ by split."""
+        return self.solver.takes_split_penalties
+
+    @property
     def takes_unpenalized(self) -> bool:
         """Whether the solver below does."""
         return self.solver.takes_unpenalized

@@ -136,7 +136,7 @@ class Sgd:
     threads_itself = False
     precise = False  # the noise of its steps keeps it from the accuracy of a reported score
     takes_unpenalized = False  # its map contracts by the penalties
-    takes_any_objective = False
+    takes_any_objective = takes_split_penalties = False
 
     def __post_init__(self):
         require(self, lambda x: isinstance(x, Steps), "Set BATCH or Steps(...).", "lower_steps", "adjoint_steps")

@@ -80,6 +80,11 @@ class Together:
         """Whether other losses and penalties are taken."""
         return self.solver.takes_any_objective
 
+    @property
+    def takes_split_penalties(self) -> bool:
+        """Whether penalties that differ by split are taken."""
+        return self.solver.takes_split_penalties
+
     def init(self, problem: Joint, log_penalties: NDArray, seed: int = 0, start: tuple | None = None) -> TogetherState:
         """Every part at W = 0, V = 0, or near its splits of ``start``, with a seed of its own."""
         log_penalties = np.array(log_penalties, dtype=np.float64)
