@@ -250,8 +250,7 @@ def prepare(
     wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping)
     if not is_stateless(estimator):
         made = Parallel(n_jobs=n_jobs)(
-            delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val])
-            for train, val in samples.splits
+            delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val]) for train, val in samples.splits
         )
         split_views, features = _place_features(wanted, view, features, made)
     found = wanted.structure_of(replace(features, splits=_training(whole, samples, split_views)))

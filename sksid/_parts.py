@@ -1,12 +1,11 @@
 """The parts of cross-fitting: from the splits of a search to the splits of their training rows."""
 
-from functools import partial
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from sksid._data import NONE, Data
-from sksid._describe import FeatureRows
 from sksid.crossfit import Part
 from sksid.descent import Step
 from sksid.joint import Joint

@@ -26,6 +26,7 @@ from sksid.stages import Path, continuation, cross_fitted
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
 START_BELOW = 3.0  # the search starts at a twentieth of the mean s_i ‖x_i‖², the median optimum of 20 sets
+BETWEEN = 10  # outer steps of a stage from which cross-fitting goes on
 START_MARGIN = 4.0  # nearer to the ends of the range of log penalties a search does not start
 
 OnModel = Callable[[Step, Callable[[], dict]], bool | None]
@@ -126,7 +127,8 @@ class Run:
         models = self._warm_models(bilevel.problem)
         state = bilevel.solver.init(bilevel.problem, log_penalties, seed=self.data.seed, start=models)
         on_step, margin = partial(self._on_step, on_step, bilevel), self.data.margin
-        path = continuation(bilevel, state, stages, self.descent, on_step, top, margin)
+        max_iter = BETWEEN if last else None
+        path = continuation(bilevel, state, stages, self.descent, on_step, top, margin, max_iter)
         return path if last is None else self._cross_fit(path, last, on_step)
 
     def _cross_fit(self, path, structure, on_step):
@@ -161,8 +163,9 @@ class Run:
         """
         precise, path = path.bilevel.solver.precise, self._with_precise_solver(path)
         polished: list[int] = []
-        while (best := self.table.best(path, polished)) not in polished and not path.steps[best].is_nested:
-            path = self._polish_step(path, best)
+        while (best := self.table.best(path, polished)) not in polished:
+            if not path.steps[best].is_nested:  # whose losses were solved when they were judged
+                path = self._polish_step(path, best)
             polished.append(best)
         path = replace(path, best=best)  # which may have been solved before the last one
         warn_at_edge(path.chosen, path.bilevel.log_range, self.data.target)

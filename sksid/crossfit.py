@@ -6,7 +6,7 @@ parts, each under the penalties found without it, chooses one number of steps fo
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from sksid.sid import fit, solve
 from sksid.solvers import Solver
 from sksid.structures import Structure
 
-JUDGE_TOL = 1e-4  # of the fitted probabilities
+JUDGE_TOL = 1e-3  # of the fitted probabilities
 INNER_TOL = 0.2  # relative accuracy of the first hypergradient
 MAX_EPOCHS = 100  # of one solve
 
@@ -80,11 +80,11 @@ class CrossFit:
     ----------
     max_steps : int, default=32
         Steps of each descent at most.
-    patience : int, default=2
-        The descents end after so many judged steps without a smaller mean loss. Steps 1, 2, 4, 8, … are judged.
+    patience : int, default=1
+        The descents end after so many judged steps without a smaller mean loss. Steps 1, 2, 4, 7, 11, … are judged.
     max_change : float, default=0.5
         Largest change of any log penalty in one step.
-    optimizer : Optimizer, default=Momentum()
+    optimizer : Optimizer, default=Momentum(rate=0.3)
     n_jobs : int, default=None
         Parts that are descended on at the same time, in threads.
 
@@ -111,9 +111,9 @@ class CrossFit:
     """
 
     max_steps: int = 32
-    patience: int = 2
+    patience: int = 1
     max_change: float = 0.5
-    optimizer: Optimizer = field(default_factory=Momentum)
+    optimizer: Optimizer = Momentum(rate=0.3)
     n_jobs: int | None = None
 
     def run(
@@ -126,6 +126,7 @@ class CrossFit:
         models: tuple[Any, Any] | None = None,
         score: Callable | None = None,
         seed: int = 0,
+        least: float = np.inf,
     ) -> Iterator[Step]:
         """Descend on all parts side by side; the steps that are judged, one by one.
 
@@ -144,6 +145,8 @@ class CrossFit:
         score : callable, default=None
             As ``Bilevel.score``.
         seed : int, default=0
+        least : float, default=inf
+            The mean loss before the first step.
 
         Yields
         ------
@@ -152,10 +155,9 @@ class CrossFit:
             parts, in log λ.
         """
         descents = [
-            _Descent(self, part, solver, structure, log_range, _model_of(models, m), seed + m)
-            for m, part in enumerate(parts)
+            _Descent(self, part, solver, structure, log_range, _model_of(models, m), seed + m) for m, part in enumerate(parts)
         ]
-        least, without, taken = np.inf, 0, 0
+        without, taken = 0, 0
         while taken < self.max_steps and without < self.patience:
             since, n_steps = (time.perf_counter(), sum(descent.n_epochs for descent in descents)), 1 + taken // 2
             self._each(descents, n_steps)

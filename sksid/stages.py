@@ -76,6 +76,7 @@ def continuation(
     on_step: OnStep | None = None,
     top: NDArray | None = None,
     margin: float = 0.0,
+    max_iter: int | None = None,
 ) -> Path:
     """Descend on each stage in turn, from the best step so far; a stage counts only if it makes the loss smaller.
 
@@ -96,6 +97,8 @@ def continuation(
         Log penalties from which the last stage starts, where they are not those of the best step before it.
     margin : float, default=0.0
         By how many of its standard errors a stage must make the loss smaller.
+    max_iter : int, default=None
+        Outer steps at most in the stages after the first, where that is less than the descent's.
 
     Returns
     -------
@@ -134,6 +137,8 @@ def continuation(
         inexact = 0 < number and not last and not stages[-1].is_few
         start = origin if best is None or structure.starts_over else steps[best].log_penalties
         first = len(steps)
+        if number == 1 and max_iter is not None:
+            descent = replace(descent, max_iter=min(max_iter, descent.max_iter))
         state, own = descent.run(bilevel, state, structure, top if last and top is not None else start, record, inexact)
         chosen = first + best_of(own)
         if descent.optimizer_for(structure, inexact).inexact:
@@ -176,7 +181,7 @@ def cross_fitted(
     bilevel, before, steps = path.bilevel, path.chosen, list(path.steps)
     models = bilevel.solver.coefficients(bilevel.problem, path.state)
     log_range, first = bilevel.log_range, len(steps)
-    run = partial(crossfit.run, log_range=log_range, models=models, score=bilevel.score, seed=seed)
+    run = partial(crossfit.run, log_range=log_range, models=models, score=bilevel.score, seed=seed, least=before.value)
     for step in run(parts, solver, structure, before.final_log_penalties):
         steps.append(step)
         if on_step and on_step(step, path.state):
