@@ -147,15 +147,20 @@ class Data:
         everything = np.arange(self.samples.n_samples)
         return self.problem_of(self.rows, [(everything, NONE)], train_scale=self.samples.final_scale(self.target))
 
-    def stages(self, warm: bool = False) -> tuple[Structure, ...]:
-        """The structures to descend on, from the shared penalty to the one that was asked for; those two where ``warm``."""
-        if warm or self.structure.n_params == 1:
-            return self.structure.stages()
-        if self.cross_fits and self.structure.name == "per_feature":
-            middle = self.described(self.training)
-            first, *_, last = self.structure.stages()
-            return (first, middle, last) if middle.n_params > 1 else (first, last)
-        return self.structure.stages(self.features.second_moments)
+    def stages(self, warm: bool = False) -> tuple[tuple[Structure, ...], tuple[Structure, ...]]:
+        """The structures to descend on, from the shared penalty to the one that was asked for; those two where ``warm``.
+
+        First those that are descended on with all splits, then those that are cross-fitted.
+        """
+        if not self.cross_fits:
+            stages = self.structure.stages(None if warm or self.structure.n_params == 1 else self.features.second_moments)
+            return stages, ()
+        if self.structure.name != "per_feature":
+            *plain, last = self.structure.stages(self.features.second_moments)
+            return tuple(plain), (last,)
+        first, last = self.structure.stages()
+        middle = replace(self.wanted, structure=DESCRIPTORS).structure_of(replace(self.features, splits=self.training))
+        return (first,), (middle, last) if middle.n_params > 1 else (last,)
 
     @property
     def training(self) -> list[Training]:
@@ -163,8 +168,9 @@ class Data:
         return _training(self.features.rows[0], self.samples, self.split_views)
 
     def described(self, training: list[Training]) -> Structure:
-        """The structure of the descriptors between the shared penalty and one for each feature, on these training rows."""
-        return replace(self.wanted, structure=DESCRIPTORS).structure_of(replace(self.features, splits=training))
+        """The structure of the same descriptors on other training rows."""
+        asked = DESCRIPTORS if self.structure.name == "per_feature" else self.wanted.structure
+        return replace(self.wanted, structure=asked).structure_of(replace(self.features, splits=training))
 
     def start(self, log_penalty: float) -> NDArray:
         """Log penalties at a common level, −∞ where there is none."""

@@ -14,10 +14,10 @@ from sklearn.utils import Bunch
 from sksid import _estimators, sid, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
-from sksid._parts import make_parts
+from sksid._parts import make_parts, structures_of
 from sksid._refit import MAX_EPOCHS, final_fit, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
-from sksid.crossfit import CrossFit
+from sksid.crossfit import CrossFit, Descents
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, best_of, within_range
 from sksid.joint import Joint, groups_of_splits, in_groups, parts_of, whole
 from sksid.solvers import Solver
@@ -26,7 +26,6 @@ from sksid.stages import Path, continuation, cross_fitted
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
 START_BELOW = 3.0  # the search starts at a twentieth of the mean s_i ‖x_i‖², the median optimum of 20 sets
-BETWEEN = 10  # outer steps of a stage from which cross-fitting goes on
 START_MARGIN = 4.0  # nearer to the ends of the range of log penalties a search does not start
 
 OnModel = Callable[[Step, Callable[[], dict]], bool | None]
@@ -102,11 +101,12 @@ class Run:
     @property
     def max_steps(self) -> int:
         """An upper bound on the number of outer steps: those of each stage, and the solve that confirms it."""
-        return len(self._stages) * (self.descent.max_iter + 1)
+        plain, crossed = self._stages
+        return (len(plain) + len(crossed)) * (self.descent.max_iter + 1)
 
     @property
     def _stages(self):
-        return self.data.stages(warm=self._warm_penalties is not None and not self.data.cross_fits)
+        return self.data.stages(warm=self._warm_penalties is not None)
 
     def search(self, on_step: OnModel) -> Path:
         """Descend, stage by stage.
@@ -117,28 +117,30 @@ class Run:
             ``on_step(step, model)``, after every outer step; true ends the search. ``model()`` is the dict of fitted
             attributes that a fit would leave if it had ended there; it is computed when called.
         """
-        bilevel, stages = self.problem(), list(self._stages)
-        last = stages.pop() if self.data.cross_fits else None
+        bilevel, (plain, crossed) = self.problem(), self._stages
         log_penalties, top = self._start(bilevel), self._warm_penalties
         if top is not None:
             log_penalties = within_range(top, bilevel.log_range)
-            top = None if last else top  # whose rows may be those of a part that judges
+            top = None if crossed else top  # whose rows may be those of a part that judges
         solvers.check_supported(bilevel.solver, bilevel.problem, log_penalties + _changes(self.data.structure))
         models = self._warm_models(bilevel.problem)
         state = bilevel.solver.init(bilevel.problem, log_penalties, seed=self.data.seed, start=models)
         on_step, margin = partial(self._on_step, on_step, bilevel), self.data.margin
-        max_iter = BETWEEN if last else None
-        path = continuation(bilevel, state, stages, self.descent, on_step, top, margin, max_iter)
-        return path if last is None else self._cross_fit(path, last, on_step)
+        path = continuation(bilevel, state, plain, self.descent, on_step, top, margin)
+        return self._cross_fit(path, crossed, on_step) if crossed and not path.stopped else path
 
-    def _cross_fit(self, path, structure, on_step):
-        parts, solver = make_parts(self.data, path.chosen), _of_one_part(path.bilevel.solver)
+    def _cross_fit(self, path, structures, on_step):
+        bilevel, parts = path.bilevel, make_parts(self.data)
+        solver = _of_one_part(bilevel.solver)
         if not solver.precise:
             solver = solvers.choose(parts[0].rest)
         if self.data.split_views is not None:
             solver = self._together(parts[0].rest, solver)
-        crossfit = CrossFit(max_steps=self.descent.max_iter, n_jobs=self.n_jobs)
-        return cross_fitted(path, parts, structure, crossfit, solver, on_step, self.data.margin, self.data.seed)
+        settings = CrossFit(max_steps=min(self.descent.max_iter, CrossFit.max_steps), n_jobs=self.n_jobs)
+        models, start = bilevel.solver.coefficients(bilevel.problem, path.state), path.chosen.final_log_penalties
+        descents = Descents(settings, parts, solver, start, bilevel.log_range, models, bilevel.score, self.data.seed)
+        stages = [(structure, structures_of(self.data, structure)) for structure in structures]
+        return cross_fitted(path, stages, descents, on_step, self.data.margin)
 
     def _on_step(self, on_step, bilevel, step, state):
         return on_step(step, partial(self._model, Path(bilevel, state, [step], 0)))

@@ -37,17 +37,11 @@ class Part:
         One split: all other rows are its training rows. It has no validation rows.
     judge : Problem or Joint
         One split: the part is its validation rows.
-    start : ndarray of shape (n_features,) or (n_inner_splits, n_features)
-        The log penalties from which the descent starts.
-    start_of_rest : ndarray of shape (n_features,)
-        The same for the fit to the rest.
     """
 
     inner: Any
     rest: Any
     judge: Any
-    start: NDArray
-    start_of_rest: NDArray
 
 
 def gain_of(before: NDArray, after: NDArray) -> tuple[float, float]:
@@ -83,7 +77,7 @@ class CrossFit:
     patience : int, default=1
         The descents end after so many judged steps without a smaller mean loss. Steps 1, 2, 4, 7, 11, … are judged.
     max_change : float, default=0.5
-        Largest change of any log penalty in one step.
+        Largest change of any log penalty in one step; five times that for few hyperparameters.
     optimizer : Optimizer, default=Momentum(rate=0.3)
     n_jobs : int, default=None
         Parts that are descended on at the same time, in threads.
@@ -91,7 +85,7 @@ class CrossFit:
     Examples
     --------
     >>> import numpy as np
-    >>> from sksid.crossfit import CrossFit, Part
+    >>> from sksid.crossfit import CrossFit, Descents, Part
     >>> from sksid.problem import make_problem
     >>> from sksid.solvers import Aid
     >>> from sksid.structures import per_feature
@@ -103,9 +97,9 @@ class CrossFit:
     ...     others = [k for k in range(3) if k != m]
     ...     inner = [(np.flatnonzero((folds != m) & (folds != k)), np.flatnonzero(folds == k)) for k in others]
     ...     own = [[(np.flatnonzero(folds != m), none)], [(none, np.flatnonzero(folds == m))]]
-    ...     problems = (make_problem(X, y, s, n_classes=2, dtype=np.float64) for s in (inner, *own))
-    ...     parts.append(Part(*problems, np.zeros(4), np.zeros(4)))
-    >>> steps = list(CrossFit().run(parts, Aid(), per_feature(4), np.zeros(4), (-20.0, 20.0)))
+    ...     parts.append(Part(*(make_problem(X, y, s, n_classes=2, dtype=np.float64) for s in (inner, *own))))
+    >>> descents = Descents(CrossFit(), parts, Aid(), np.zeros(4), (-20.0, 20.0))
+    >>> steps = list(descents.run(per_feature(4), [(per_feature(4), per_feature(4))] * 3))
     >>> steps[0].losses.shape, steps[0].log_penalties.shape
     ((3,), (4,))
     """
@@ -116,75 +110,101 @@ class CrossFit:
     optimizer: Optimizer = Momentum(rate=0.3)
     n_jobs: int | None = None
 
-    def run(
+
+class Descents:
+    """The descents of all parts, side by side, from stage to stage.
+
+    Parameters
+    ----------
+    settings : CrossFit
+    parts : sequence of Part
+    solver : Solver
+        For a part.
+    log_penalties : ndarray of shape (n_features,)
+        Where all of them start.
+    log_range : pair of float
+        The smallest and the largest log penalty.
+    models : pair of sequences, default=None
+        Coefficients and intercepts with which the rest of each part starts.
+    score : callable, default=None
+        As ``Bilevel.score``.
+    seed : int, default=0
+    """
+
+    def __init__(
         self,
+        settings: CrossFit,
         parts: Sequence[Part],
         solver: Solver,
-        structure: Structure,
         log_penalties: NDArray,
         log_range: tuple[float, float],
         models: tuple[Any, Any] | None = None,
         score: Callable | None = None,
         seed: int = 0,
-        least: float = np.inf,
+    ) -> None:
+        self.settings, self.log_penalties, self.log_range, self.score = settings, log_penalties, log_range, score
+        self.each = [
+            _Descent(settings, part, solver, log_penalties, log_range, _model_of(models, m), seed + m)
+            for m, part in enumerate(parts)
+        ]
+
+    def run(
+        self, structure: Structure, structures: Sequence[tuple[Structure, Structure]], least: float = np.inf
     ) -> Iterator[Step]:
-        """Descend on all parts side by side; the steps that are judged, one by one.
+        """Descend on a structure; the steps that are judged, one by one.
 
         Parameters
         ----------
-        parts : sequence of Part
-        solver : Solver
-            For a part.
         structure : Structure
-        log_penalties : ndarray of shape (n_features,)
-            Where the penalties of the final fit start.
-        log_range : pair of float
-            The smallest and the largest log penalty.
-        models : pair of sequences, default=None
-            Coefficients and intercepts with which the rest of each part starts.
-        score : callable, default=None
-            As ``Bilevel.score``.
-        seed : int, default=0
+            Of the final fit.
+        structures : sequence of (Structure, Structure)
+            The same hyperparameters on the inner splits of each part, and on its rest.
         least : float, default=inf
             The mean loss before the first step.
 
         Yields
         ------
         Step
-            Its losses are those of each part, under the penalties that were found without it; its penalties the mean over the
-            parts, in log λ.
+            Its losses are those of each part, under the penalties that were found without it; its penalties those of the
+            final fit, whose hyperparameters are the mean over the parts.
         """
-        descents = [
-            _Descent(self, part, solver, structure, log_range, _model_of(models, m), seed + m) for m, part in enumerate(parts)
-        ]
+        self.theta, self.offset = structure.start(self.log_penalties)
+        for descent, own in zip(self.each, structures, strict=True):
+            descent.begin(*own)
         without, taken = 0, 0
-        while taken < self.max_steps and without < self.patience:
-            since, n_steps = (time.perf_counter(), sum(descent.n_epochs for descent in descents)), 1 + taken // 2
-            self._each(descents, n_steps)
+        while taken < self.settings.max_steps and without < self.settings.patience:
+            since, n_steps = (time.perf_counter(), self._n_epochs), 1 + taken // 2
+            with single_blas_thread:
+                parallel = Parallel(n_jobs=self.settings.n_jobs, require="sharedmem")
+                parallel(delayed(descent.take)(n_steps) for descent in self.each)
             taken += n_steps
-            step = self._step(descents, structure, log_penalties, log_range, since, score)
+            step = self._step(structure, since)
             least, without = (step.value, 0) if step.value < least else (least, without + 1)
             yield step
 
-    def _each(self, descents, n_steps):
-        """Take so many steps in every part and judge them, in threads."""
-        with single_blas_thread:
-            Parallel(n_jobs=self.n_jobs, require="sharedmem")(delayed(descent.take)(n_steps) for descent in descents)
+    def keep(self, step: Step, number: int) -> None:
+        """Go on from a step of the last run, the ``number``-th that was judged, in the next."""
+        self.log_penalties = step.log_penalties
+        for descent in self.each:
+            descent.keep(number)
 
-    def _step(self, descents, structure, log_penalties, log_range, since, score):
-        moving = [descent for descent in descents if descent.part.inner is not None]
-        _, offset = structure.start(log_penalties)
+    @property
+    def _n_epochs(self):
+        return float(np.mean([descent.n_epochs for descent in self.each]))
+
+    def _step(self, structure, since):
+        moving = [descent for descent in self.each if descent.part.inner is not None]
         theta = np.mean([descent.theta for descent in moving], axis=0)
-        coef, intercept = ([one for descent in descents for one in descent.model[side]] for side in (0, 1))
+        coef, intercept = ([one for descent in self.each for one in descent.model[side]] for side in (0, 1))
         return Step(
-            structure=structure,
+            structure=structure.for_refit,
             theta=theta,
-            log_penalties=compact(within_range(offset + structure.change(theta), log_range)),
-            losses=np.array([descent.loss for descent in descents]),
+            log_penalties=compact(within_range(self.offset + structure.for_refit.change(theta), self.log_range)),
+            losses=np.array([descent.loss for descent in self.each]),
             gradient=np.mean([descent.gradient for descent in moving], axis=0),
-            n_epochs=(sum(descent.n_epochs for descent in descents) - since[1]) / len(descents),
+            n_epochs=self._n_epochs - since[1],
             seconds=time.perf_counter() - since[0],
-            scores=score(coef, intercept) if score else None,
+            scores=self.score(coef, intercept) if self.score else None,
             is_nested=True,
         )
 
@@ -192,25 +212,35 @@ class CrossFit:
 class _Descent:
     """The descent on the splits of all rows but one part, and that part's judgment of it."""
 
-    def __init__(self, settings, part, solver, structure, log_range, model, seed):
-        self.settings, self.part, self.solver, self.structure = settings, part, solver, structure
-        self.log_range, self.model, self.seed = log_range, model, seed
-        self.theta, self.offset = structure.start(part.start)
-        self.offset_of_rest = structure.start(part.start_of_rest)[1]
-        self.memory, self.gradient = settings.optimizer.init(structure.n_params), np.zeros(structure.n_params)
+    def __init__(self, settings, part, solver, log_penalties, log_range, model, seed):
+        self.settings, self.part, self.solver, self.log_range = settings, part, solver, log_range
+        self.start, self.start_of_rest, self.model, self.seed = log_penalties, log_penalties, model, seed
         self.state, self.loss, self.of_judge = None, np.nan, 0.0
 
     @property
     def n_epochs(self):
         return self.of_judge + (self.state.n_epochs if self.state else 0.0)
 
-    @property
-    def log_penalties(self):
-        """Of the inner splits."""
-        return self._at(self.offset)
+    def begin(self, structure, of_rest):
+        """A stage: its structure on the inner splits, and on the rest."""
+        self.structure, self.of_rest, self.thetas = structure, of_rest, []
+        self.theta, self.offset = structure.start(self.start)
+        self.offset_of_rest = of_rest.start(self.start_of_rest)[1]
+        self.memory, self.gradient = self.settings.optimizer.init(structure.n_params), np.zeros(structure.n_params)
+        self.is_new = True
 
-    def _at(self, offset):
-        return within_range(offset + self.structure.change(self.theta), self.log_range)
+    def keep(self, number):
+        """The next stage starts from the hyperparameters that were judged ``number``-th in this one."""
+        self.theta = self.thetas[number]
+        self.start, self.start_of_rest = self._inner, self._rest
+
+    @property
+    def _inner(self):
+        return within_range(self.offset + self.structure.change(self.theta), self.log_range)
+
+    @property
+    def _rest(self):
+        return within_range(self.offset_of_rest + self.of_rest.change(self.theta), self.log_range)
 
     def take(self, n_steps):
         """Take so many steps, and let the part judge where they lead."""
@@ -218,22 +248,27 @@ class _Descent:
             for _ in range(n_steps):
                 self._advance()
                 self._move()
+        self.thetas.append(self.theta)
         start = None if self.model is None else (self.model,)
         settings = {"tol": JUDGE_TOL, "max_epochs": MAX_EPOCHS, "seed": self.seed}
-        state, result = fit(self.part.rest, self.solver, self._at(self.offset_of_rest), start=start, **settings)
+        state, result = fit(self.part.rest, self.solver, self._rest, start=start, **settings)
         self.of_judge += result.n_epochs
         self.model = self.solver.coefficients(self.part.rest, state)
         self.loss = float(self.solver.losses(self.part.rest, state, self.part.judge)[0])
 
     def _advance(self):
-        """Half an epoch on the inner splits; before the first step, as many as its hypergradient needs."""
+        """Half an epoch on the inner splits; in the first step of a stage, as many as its hypergradient needs."""
         inner, solver = self.part.inner, self.solver
-        if self.state is not None:
-            self.state = solver.advance(inner, solver.rescale(inner, self.state, self.log_penalties), 0.5)
-            return
-        state = solver.init(inner, self.log_penalties, seed=self.seed, start=self.model and self._inner_models())
-        project = self.structure.pull_back
-        self.state, _ = solve(inner, solver, state, rtol=INNER_TOL, max_epochs=MAX_EPOCHS, project=project)
+        if self.state is None:
+            state = solver.init(inner, self._inner, seed=self.seed, start=self.model and self._inner_models())
+        else:
+            state = solver.rescale(inner, self.state, self._inner)
+        if self.is_new:
+            project = self.structure.pull_back
+            self.state, _ = solve(inner, solver, state, rtol=INNER_TOL, max_epochs=MAX_EPOCHS, project=project)
+        else:
+            self.state = solver.advance(inner, state, 0.5)
+        self.is_new = False
 
     def _inner_models(self):
         """The model of the rest for every inner split, and an adjoint of zero."""
@@ -241,11 +276,12 @@ class _Descent:
         return models, [np.zeros_like(side) for side in models]
 
     def _move(self):
-        structure, gradient = self.structure, self.solver.log_gradient(self.part.inner, self.state)
-        self.gradient = structure.pull_back(gradient)
-        step, self.memory = self.settings.optimizer.update(self.memory, self.theta, self.gradient, np.nan, np.max)
+        structure, settings = self.structure, self.settings
+        self.gradient = structure.pull_back(self.solver.log_gradient(self.part.inner, self.state))
+        step, self.memory = settings.optimizer.update(self.memory, self.theta, self.gradient, np.nan, np.max)
         longest = np.max(np.abs(structure.change(step)), initial=0.0)
-        self.theta = self.theta + step * min(1.0, self.settings.max_change / max(longest, np.finfo(float).tiny))
+        allowed = settings.max_change * (5.0 if structure.is_few else 1.0)
+        self.theta = self.theta + step * min(1.0, allowed / max(longest, np.finfo(float).tiny))
 
 
 def _model_of(models, m):

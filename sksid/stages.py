@@ -6,13 +6,12 @@ Stages of few hyperparameters are descended on all splits; a last one of many is
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sksid.crossfit import CrossFit, Part, gain_of
+from sksid.crossfit import Descents, gain_of
 from sksid.descent import Bilevel, Descent, OnStep, Step, best_of, compact
 from sksid.structures import Structure
 
@@ -54,6 +53,8 @@ class Path:
         The best step.
     stages : tuple of Stage
         What each stage has gained.
+    stopped : bool
+        Whether ``on_step`` has ended it.
     """
 
     bilevel: Bilevel
@@ -61,6 +62,7 @@ class Path:
     steps: list[Step]
     best: int
     stages: tuple[Stage, ...] = ()
+    stopped: bool = False
 
     @property
     def chosen(self) -> Step:
@@ -76,7 +78,6 @@ def continuation(
     on_step: OnStep | None = None,
     top: NDArray | None = None,
     margin: float = 0.0,
-    max_iter: int | None = None,
 ) -> Path:
     """Descend on each stage in turn, from the best step so far; a stage counts only if it makes the loss smaller.
 
@@ -97,8 +98,6 @@ def continuation(
         Log penalties from which the last stage starts, where they are not those of the best step before it.
     margin : float, default=0.0
         By how many of its standard errors a stage must make the loss smaller.
-    max_iter : int, default=None
-        Outer steps at most in the stages after the first, where that is less than the descent's.
 
     Returns
     -------
@@ -137,8 +136,6 @@ def continuation(
         inexact = 0 < number and not last and not stages[-1].is_few
         start = origin if best is None or structure.starts_over else steps[best].log_penalties
         first = len(steps)
-        if number == 1 and max_iter is not None:
-            descent = replace(descent, max_iter=min(max_iter, descent.max_iter))
         state, own = descent.run(bilevel, state, structure, top if last and top is not None else start, record, inexact)
         chosen = first + best_of(own)
         if descent.optimizer_for(structure, inexact).inexact:
@@ -149,47 +146,44 @@ def continuation(
         best = chosen if gained[-1].kept else best
         if stopped:
             break
-    return Path(bilevel, state, steps, best or 0, tuple(gained))
+    return Path(bilevel, state, steps, best or 0, tuple(gained), stopped)
 
 
 def cross_fitted(
     path: Path,
-    parts: Sequence[Part],
-    structure: Structure,
-    crossfit: CrossFit,
-    solver: Any,
+    stages: Sequence[tuple[Structure, Sequence[tuple[Structure, Structure]]]],
+    descents: Descents,
     on_step: OnStep | None = None,
     margin: float = 0.0,
-    seed: int = 0,
 ) -> Path:
-    """A path with one more stage, which is cross-fitted from the best step before it.
+    """A path with further stages, which are cross-fitted from the best step before them.
 
     Parameters
     ----------
     path : Path
         Of the stages before.
-    parts : sequence of Part
-        One for each split.
-    structure : Structure
-    crossfit : CrossFit
-    solver : Solver
-        For a part.
+    stages : sequence of (Structure, sequence of (Structure, Structure))
+        Each as ``Descents.run`` takes them.
+    descents : Descents
     on_step, margin
         As for ``continuation``.
-    seed : int, default=0
     """
-    bilevel, before, steps = path.bilevel, path.chosen, list(path.steps)
-    models = bilevel.solver.coefficients(bilevel.problem, path.state)
-    log_range, first = bilevel.log_range, len(steps)
-    run = partial(crossfit.run, log_range=log_range, models=models, score=bilevel.score, seed=seed, least=before.value)
-    for step in run(parts, solver, structure, before.final_log_penalties):
-        steps.append(step)
-        if on_step and on_step(step, path.state):
+    for structure, structures in stages:
+        if path.stopped:
             break
-    chosen = min(range(first, len(steps)), key=lambda i: steps[i].value)
-    stage = _stage(before, steps[chosen], chosen - first + 1, margin)
-    best = chosen if stage.kept else path.best
-    return replace(path, steps=steps, best=best, stages=(*path.stages, stage))
+        before, steps, own = path.chosen, list(path.steps), []
+        for step in descents.run(structure, structures, before.value):
+            own.append(step)
+            if on_step and on_step(step, path.state):
+                path = replace(path, stopped=True)
+                break
+        chosen = min(range(len(own)), key=lambda i: own[i].value)
+        stage, best = _stage(before, own[chosen], chosen + 1, margin), path.best
+        if stage.kept:
+            best = len(steps) + chosen
+            descents.keep(own[chosen], chosen)
+        path = replace(path, steps=steps + own, best=best, stages=(*path.stages, stage))
+    return path
 
 
 def _stage(before, after, n_steps, margin):
