@@ -15,7 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from sksid._threads import single_blas_thread
 from sksid.descent import Step, compact, within_range
-from sksid.optimizers import Momentum, Optimizer
+from sksid.optimizers import Momentum, Optimizer, QuasiNewton
 from sksid.sid import fit, solve
 from sksid.solvers import Solver
 from sksid.structures import Structure
@@ -23,6 +23,7 @@ from sksid.structures import Structure
 JUDGE_TOL = 1e-3  # of the fitted probabilities
 INNER_TOL = 0.2  # relative accuracy of the first hypergradient
 MAX_EPOCHS = 100  # of one solve
+FEW_STEPS = 7  # of few hyperparameters at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +78,9 @@ class CrossFit:
     patience : int, default=1
         The descents end after so many judged steps without a smaller mean loss. Steps 1, 2, 4, 7, 11, … are judged.
     max_change : float, default=0.5
-        Largest change of any log penalty in one step; five times that for few hyperparameters.
+        Largest change of any log penalty in one step of many hyperparameters.
     optimizer : Optimizer, default=Momentum(rate=0.3)
+        Of many hyperparameters; few have ``QuasiNewton``.
     n_jobs : int, default=None
         Parts that are descended on at the same time, in threads.
 
@@ -172,7 +174,8 @@ class Descents:
         for descent, own in zip(self.each, structures, strict=True):
             descent.begin(*own)
         without, taken = 0, 0
-        while taken < self.settings.max_steps and without < self.settings.patience:
+        max_steps = min(self.settings.max_steps, FEW_STEPS) if structure.is_few else self.settings.max_steps
+        while taken < max_steps and without < self.settings.patience + structure.is_few:
             since, n_steps = (time.perf_counter(), self._n_epochs), 1 + taken // 2
             with single_blas_thread:
                 parallel = Parallel(n_jobs=self.settings.n_jobs, require="sharedmem")
@@ -226,7 +229,8 @@ class _Descent:
         self.structure, self.of_rest, self.thetas = structure, of_rest, []
         self.theta, self.offset = structure.start(self.start)
         self.offset_of_rest = of_rest.start(self.start_of_rest)[1]
-        self.memory, self.gradient = self.settings.optimizer.init(structure.n_params), np.zeros(structure.n_params)
+        self.optimizer = QuasiNewton() if structure.is_few else self.settings.optimizer
+        self.memory, self.gradient = self.optimizer.init(structure.n_params), np.zeros(structure.n_params)
         self.is_new = True
 
     def keep(self, number):
@@ -257,13 +261,13 @@ class _Descent:
         self.loss = float(self.solver.losses(self.part.rest, state, self.part.judge)[0])
 
     def _advance(self):
-        """Half an epoch on the inner splits; in the first step of a stage, as many as its hypergradient needs."""
+        """Half an epoch on the inner splits; as many as the hypergradient needs, where they are few or the stage is new."""
         inner, solver = self.part.inner, self.solver
         if self.state is None:
             state = solver.init(inner, self._inner, seed=self.seed, start=self.model and self._inner_models())
         else:
             state = solver.rescale(inner, self.state, self._inner)
-        if self.is_new:
+        if self.is_new or not self.optimizer.inexact:
             project = self.structure.pull_back
             self.state, _ = solve(inner, solver, state, rtol=INNER_TOL, max_epochs=MAX_EPOCHS, project=project)
         else:
@@ -276,12 +280,16 @@ class _Descent:
         return models, [np.zeros_like(side) for side in models]
 
     def _move(self):
-        structure, settings = self.structure, self.settings
-        self.gradient = structure.pull_back(self.solver.log_gradient(self.part.inner, self.state))
-        step, self.memory = settings.optimizer.update(self.memory, self.theta, self.gradient, np.nan, np.max)
-        longest = np.max(np.abs(structure.change(step)), initial=0.0)
-        allowed = settings.max_change * (5.0 if structure.is_few else 1.0)
-        self.theta = self.theta + step * min(1.0, allowed / max(longest, np.finfo(float).tiny))
+        structure, inner = self.structure, self.part.inner
+        self.gradient = structure.pull_back(self.solver.log_gradient(inner, self.state))
+        value = float(np.mean(self.solver.losses(inner, self.state)))
+        step, self.memory = self.optimizer.update(self.memory, self.theta, self.gradient, value, self._reach)
+        if self.optimizer.inexact:
+            step = step * min(1.0, self.settings.max_change / max(self._reach(step), np.finfo(float).tiny))
+        self.theta = self.theta + step
+
+    def _reach(self, step):
+        return np.max(np.abs(self.structure.change(step)), initial=0.0)
 
 
 def _model_of(models, m):
