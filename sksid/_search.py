@@ -243,8 +243,8 @@ class HypergradientSearchCV(BaseSearchCV):
             Class labels.
         **params : dict
             ``sample_weight`` of shape (n_samples,), for both levels, the refit and the scorer, and ``groups`` of shape
-            (n_samples,), for the splitter, which cross-fitting follows; with metadata routing, whatever is requested. Weights are
-            given to a Pipeline as GridSearchCV's are, ``logisticregression__sample_weight``.
+            (n_samples,), for the splitter, which cross-fitting follows; with metadata routing, whatever is requested. Weights
+            are given to a Pipeline as GridSearchCV's are, ``logisticregression__sample_weight``.
 
         Returns
         -------

@@ -23,7 +23,7 @@ from sksid.structures import Structure
 JUDGE_TOL = 1e-3  # of the fitted probabilities
 INNER_TOL = 0.2  # relative accuracy of the first hypergradient
 MAX_EPOCHS = 100  # of one solve
-FEW_STEPS = 7  # of few hyperparameters at most
+FEW_STEPS = 3, 2, 2  # of few hyperparameters, from judgment to judgment
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +112,14 @@ class CrossFit:
     optimizer: Optimizer = Momentum(rate=0.3)
     n_jobs: int | None = None
 
+    @property
+    def intervals(self) -> list[int]:
+        """How many steps of many hyperparameters are taken before each judgment."""
+        taken = [0]
+        while taken[-1] < self.max_steps:
+            taken.append(min(taken[-1] + 1 + taken[-1] // 2, self.max_steps))
+        return np.diff(taken).tolist()
+
 
 class Descents:
     """The descents of all parts, side by side, from stage to stage.
@@ -173,17 +181,17 @@ class Descents:
         self.theta, self.offset = structure.start(self.log_penalties)
         for descent, own in zip(self.each, structures, strict=True):
             descent.begin(*own)
-        without, taken = 0, 0
-        max_steps = min(self.settings.max_steps, FEW_STEPS) if structure.is_few else self.settings.max_steps
-        while taken < max_steps and without < self.settings.patience + structure.is_few:
-            since, n_steps = (time.perf_counter(), self._n_epochs), 1 + taken // 2
+        without = 0
+        for n_steps in FEW_STEPS if structure.is_few else self.settings.intervals:
+            since = time.perf_counter(), self._n_epochs
             with single_blas_thread:
                 parallel = Parallel(n_jobs=self.settings.n_jobs, require="sharedmem")
                 parallel(delayed(descent.take)(n_steps) for descent in self.each)
-            taken += n_steps
             step = self._step(structure, since)
             least, without = (step.value, 0) if step.value < least else (least, without + 1)
             yield step
+            if without == self.settings.patience:
+                break
 
     def keep(self, step: Step, number: int) -> None:
         """Go on from a step of the last run, the ``number``-th that was judged, in the next."""
@@ -229,7 +237,7 @@ class _Descent:
         self.structure, self.of_rest, self.thetas = structure, of_rest, []
         self.theta, self.offset = structure.start(self.start)
         self.offset_of_rest = of_rest.start(self.start_of_rest)[1]
-        self.optimizer = QuasiNewton() if structure.is_few else self.settings.optimizer
+        self.optimizer = QuasiNewton(first=2.0) if structure.is_few else self.settings.optimizer
         self.memory, self.gradient = self.optimizer.init(structure.n_params), np.zeros(structure.n_params)
         self.is_new = True
 
