@@ -200,7 +200,7 @@ class Data:
     def own_rows(self) -> list[tuple[Rows, NDArray, tuple[NDArray, NDArray]]]:
         """Of each split, its rows in its own features, which samples these are, and which are for training and validation."""
         found = []
-        for own, (train, val) in zip(self.split_views, self.samples.splits, strict=True):
+        for own, (train, val) in zip(self.split_views or [], self.samples.splits, strict=True):
             samples = np.concatenate([train, val])
             split = np.arange(train.size), np.arange(train.size, samples.size)
             found.append((lay_out(_stack([own.view.X, own.val]), [split], self.seed), samples, split))

@@ -119,7 +119,7 @@ class HypergradientSearchCV(BaseSearchCV):
         The hyperparameters.
     structure_ : Structure
         Of the chosen step: ``"shared"`` where no finer structure was better.
-    stages_ : tuple of (structure, n_steps, gain, standard_error, kept)
+    stages_ : tuple of sksid.stages.Stage
         What each stage has gained over the one before, in the mean validation loss, and whether it was kept.
     hypergradient_ : ndarray of shape (n_params,)
         ∂F/∂θ at the result.

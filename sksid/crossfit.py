@@ -139,6 +139,20 @@ class Descents:
     score : callable, default=None
         As ``Bilevel.score``.
     seed : int, default=0
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.crossfit import CrossFit, Descents, Part
+    >>> from sksid.problem import make_problem
+    >>> from sksid.solvers import Aid
+    >>> from sksid.structures import shared
+    >>> X, y, half, none = np.eye(8) + 1.0, np.arange(8) % 2, np.arange(4), np.arange(0)
+    >>> splits = [(half[:2], half[2:])], [(half, none)], [(none, half + 4)]
+    >>> part = Part(*(make_problem(X, y, these, n_classes=2, dtype=np.float64) for these in splits))
+    >>> descents = Descents(CrossFit(), [part], Aid(), np.zeros(8), (-9.0, 9.0))
+    >>> [step.is_nested for step in descents.run(shared(8), [(shared(8), shared(8))])][0]
+    True
     """
 
     def __init__(

@@ -6,7 +6,7 @@ Stages of few hyperparameters are descended on all splits; a last one of many is
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from sksid.descent import Bilevel, Descent, OnStep, Step, best_of, compact
 from sksid.structures import Structure
 
 
-class Stage(NamedTuple):
+@dataclass(frozen=True)
+class Stage:
     """What a stage has gained over the best step before it.
 
     Attributes
@@ -28,6 +29,12 @@ class Stage(NamedTuple):
         By how much the mean loss has fallen, and the standard error of that, over the splits; NaN in the first stage.
     kept : bool
         Whether the search went on from there.
+
+    Examples
+    --------
+    >>> from sksid.stages import Stage
+    >>> Stage("per_feature", 3, gain=0.02, standard_error=0.01, kept=True).gain
+    0.02
     """
 
     structure: str
@@ -167,6 +174,30 @@ def cross_fitted(
     descents : Descents
     on_step, margin
         As for ``continuation``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.crossfit import CrossFit, Descents, Part
+    >>> from sksid.descent import Bilevel, Descent
+    >>> from sksid.problem import make_problem
+    >>> from sksid.solvers import Aid
+    >>> from sksid.stages import continuation, cross_fitted
+    >>> from sksid.structures import per_feature, shared
+    >>> X, y = np.random.RandomState(0).randn(90, 8), np.arange(90) % 2
+    >>> X[:, 0] += y
+    >>> thirds, none = np.split(np.arange(90), 3), np.arange(0)
+    >>> whole = [(np.r_[thirds[0], thirds[1]], thirds[2])]
+    >>> nested = [(thirds[0], thirds[1])], [(whole[0][0], none)], [(none, thirds[2])]
+    >>> make = lambda splits: make_problem(X, y, splits, n_classes=2, dtype=np.float64)
+    >>> bilevel = Bilevel(make(whole), Aid())
+    >>> state = bilevel.solver.init(bilevel.problem, np.zeros(8))
+    >>> path = continuation(bilevel, state, [shared(8)], Descent())
+    >>> start = path.chosen.log_penalties
+    >>> descents = Descents(CrossFit(), [Part(*map(make, nested))], Aid(), start, bilevel.log_range)
+    >>> path = cross_fitted(path, [(per_feature(8), [(per_feature(8), per_feature(8))])], descents)
+    >>> [stage.structure for stage in path.stages]
+    ['shared', 'per_feature']
     """
     for structure, structures in stages:
         if path.stopped:
