@@ -152,8 +152,8 @@ def as_descriptors(given: Any) -> tuple[Descriptor, ...] | None:
             raise TypeError(f"structure: the descriptor {one.__name__} is a class. Give an object, {one.__name__}().")
     names: list[str] = []
     for one in several:
-        name, taken = _name_of(one), len(names)
-        names.append(f"{name}_{taken}" if name in names else name)
+        name, number = _name_of(one), 1 + sum(_name_of(other) == _name_of(one) for other in several[: len(names)])
+        names.append(name if number == 1 else f"{name}-{number}")
     return tuple(
         Descriptor(name, NAMED.get(one, one) if isinstance(one, str) else one) for name, one in zip(names, several, strict=True)
     )
@@ -190,5 +190,11 @@ def describe(asked: Sequence[Descriptor], whole: FeatureRows, splits: Sequence[T
         of_whole |= table
         for number, (rows, train) in enumerate(splits):
             same = descriptor.function is moments and rows is whole
-            of_splits[number] |= table if same else descriptor.table((rows, train), n_features, f"split {number}")
+            own = table if same else descriptor.table((rows, train), n_features, f"split {number}")
+            if len(own) != len(table):
+                raise ValueError(
+                    f"structure: the descriptor {descriptor.name!r} gave {len(table)} columns for all rows, and {len(own)} for "
+                    f"split {number}. Return the same columns for any rows."
+                )
+            of_splits[number] |= own
     return described("+".join(descriptor.name for descriptor in asked), n_features, of_whole, of_splits)

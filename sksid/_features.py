@@ -173,7 +173,7 @@ def _made_of_name(name: str, features: Features) -> Structure:
             )
         return blocks(features.blocks)
     raise ValueError(
-        f"structure={name!r} is unknown. Use 'auto', 'shared', 'moments', 'evidence', 'blocks', 'per_feature', an array of "
+        f"structure={name!r} is unknown. Use 'shared', 'moments', 'evidence', 'blocks', 'per_feature', 'auto', an array of "
         "group labels (n_features,), a dict {name: columns}, a matrix (n_features, n_params), or a function that describes "
         "features."
     )

@@ -106,7 +106,10 @@ class Run:
 
     @property
     def _stages(self):
-        return self.data.stages(warm=self._warm_penalties is not None)
+        plain, crossed = self.data.stages(warm=self._warm_penalties is not None)
+        if self.solver is not None and not self.solver.takes_split_penalties:
+            crossed = tuple(stage for stage in crossed if stage.per_split is None or stage is crossed[-1])
+        return plain, crossed
 
     def search(self, on_step: OnModel) -> Path:
         """Descend, stage by stage.

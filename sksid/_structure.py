@@ -289,7 +289,7 @@ class Structure:
 
     def slopes(self, theta: ArrayLike) -> dict[str, float]:
         """What one standard deviation of each descriptor adds to log λ, by its name; empty without descriptors."""
-        return {name: float(value) for name, value in zip(self.terms, np.asarray(theta), strict=False) if name != LEVEL}
+        return dict(zip(self.terms[1:], np.asarray(theta, dtype=np.float64)[1:].tolist(), strict=False))
 
     def by_label(self, log_penalties: ArrayLike) -> dict:
         """The mean log penalty of each group or block, by its label; empty where there are none."""

@@ -1,7 +1,7 @@
 """Cross-fitting of many hyperparameters: each part of the rows judges, once, a descent on the splits of the other rows.
 
 Many hyperparameters can fit the very rows that choose them. So the descent of a part never sees it, and the mean loss of all
-parts, each under the penalties found without it, chooses one number of steps for all. Eqs. (45) to (47).
+parts, each under the penalties found without it, chooses one number of steps for all. Eqs. (38) to (40).
 """
 
 import time

@@ -335,7 +335,7 @@ def test_an_object_is_fitted_on_the_training_rows_of_each_split():
 
 
 def test_what_is_given_twice_has_two_names():
-    assert made([Spread(), Spread()]).terms == ("level", "Spread", "Spread_1")
+    assert made([Spread(power=2), Spread()]).terms == ("level", "Spread_0", "Spread_1", "Spread-2")
 
 
 @pytest.mark.parametrize(
@@ -344,6 +344,7 @@ def test_what_is_given_twice_has_two_names():
         (lambda X, y, w: np.ones(3), ValueError, r"^structure: the descriptor '<lambda>' gave an array of shape \(3,\)"),
         (lambda X, y, w: ["a"] * 12, ValueError, r"Return numbers of shape \(n_features,\)"),
         (lambda X, y, w: np.full(12, np.nan), ValueError, "^structure: the descriptor '<lambda>' is not finite for feature 0"),
+        (lambda X, y, w: np.ones((12, 1 + len(y) // 90)), ValueError, "gave 2 columns for all rows, and 1 for split 0"),
         (SelectKBest(k=2), ValueError, "^structure: the descriptor 'SelectKBest' gave an array of shape"),
         (["evidnce", moments], ValueError, "^structure: 'evidnce' is no descriptor. Use 'moments', 'evidence'"),
         (["evidence", 3.0], ValueError, "^structure: 3.0 is no descriptor"),
@@ -370,4 +371,4 @@ def test_an_error_within_a_descriptor_says_whose_it_is():
 def test_many_columns_are_many_hyperparameters():
     features, y = make_classification(300, 20, random_state=0)
     search = search_for(lambda X, y, w: np.corrcoef(X.T)[:, :6], max_iter=5).fit(features, y)
-    assert "mean_held_out_score" in search.cv_results_
+    assert search.cv_results_["is_nested"].any()

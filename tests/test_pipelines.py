@@ -313,14 +313,14 @@ class Nameless(CountVectorizer):
 def test_without_names_features_must_be_as_many_in_every_split(documents):
     X, y = documents
     pipeline = make_pipeline(Nameless(), LogisticRegression())
-    for settings in ({"structure": "per_feature"}, {"structure": "shared", "unpenalized": [0]}):
+    for settings in ({"structure": "per_feature"}, {"structure": "moments", "unpenalized": [0]}, {"unpenalized": [0]}):
         with pytest.raises(ValueError, match="and no names for them"):
             search_for(pipeline, **settings).fit(X, y)
-    nameless, named = (
-        search_for(pipeline).fit(X, y),
-        search_for(make_pipeline(CountVectorizer(), LogisticRegression())).fit(X, y),
-    )
-    assert nameless.best_score_ == pytest.approx(named.best_score_, rel=1e-6)
+    for structure in ("shared", "evidence"):  # which need not know which feature is which
+        nameless, named = (
+            search_for(each, structure).fit(X, y) for each in (pipeline, make_pipeline(CountVectorizer(), LogisticRegression()))
+        )
+        assert nameless.best_score_ == pytest.approx(named.best_score_, rel=1e-6)
     fixed = make_pipeline(Nameless(vocabulary=[f"w{j}" for j in range(40)]), LogisticRegression())
     assert search_for(fixed, "per_feature", max_iter=3).fit(X, y).penalties_.shape == (40,)
 

@@ -190,7 +190,7 @@ def rebuild(problem, state, int64_t start, int64_t stop):
 
 
 def rescale(problem, state, penalties, double shrink):
-    """Set the penalties, (n_features,), or where they differ (n_splits, n_features), Eq. (14); W and V follow, and ``shrink``."""
+    """Set the penalties, (n_features,) or (n_splits, n_features), Eq. (14); W and V follow, and the duals' factor ``shrink``."""
     cdef dual_problem rows
     cdef dual_state bound
     bind(problem, state, &rows, &bound)
@@ -200,7 +200,7 @@ def rescale(problem, state, penalties, double shrink):
 
 
 def contract(problem, state):
-    """The inner products of W_j and V_j over all that has a penalty in common, of which Eq. (4) is made; shaped like penalties."""
+    """The inner products of W_j and V_j over all vectors of a penalty, of which Eq. (4) is made, in the shape of penalties."""
     cdef dual_problem rows
     cdef dual_state bound
     bind(problem, state, &rows, &bound)

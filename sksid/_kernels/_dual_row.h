@@ -3,9 +3,10 @@
  *
  * Conventions (docs/method.rst, the dual solver). A *vector* of the table is one output of one split; vector = split *
  * n_outputs + output. Row j of the table is  [ W_j of all vectors | V_j of all vectors | 1/lambda_j | padding ], a multiple of
- * LINE reals long, or PAIR where there is but one. Where penalties differ by split, there is a 1/lambda_j for each split. The row behind the last feature is the intercept,
- * [ b | v | 1/mu | padding ]: the same as a feature that is 1 everywhere, whose penalty mu/2 (b - b_ref)^2 is moved along,
- * Eq. (13), so that it vanishes in the limit. The same holds for features without a penalty, the unpenalized ones.
+ * LINE reals long, or PAIR where there is but one; where penalties differ by split, 1/lambda_j of each split. The row behind the
+ * last feature is the intercept, [ b | v | 1/mu | padding ]: the same as a feature that is 1 everywhere, whose penalty
+ * mu/2 (b - b_ref)^2 is moved along, Eq. (13), so that it vanishes in the limit. The same holds for features without a penalty,
+ * the unpenalized ones.
  * Losses of the lower level are sums, those of the upper level means (val_scale holds 1 / sum of weights).
  * No function allocates, none raises.
  */

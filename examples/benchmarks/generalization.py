@@ -6,7 +6,7 @@ Methods: sksid's structures; LogisticRegressionCV with 20 values, converged; its
 SelectKBest's k. All get the same five folds. The sets of the data folder at odd places of their sorted names are those on which
 sksid's settings were chosen; the others are shown apart.
 
-    python examples/benchmarks/generalisation.py --sets dna subj "made *" --seeds 3
+    python examples/benchmarks/generalization.py --sets dna subj "made *" --seeds 3
 
 All that is measured is kept, a line for each fit, in ``--journal``; what is there is not measured again. A difference to
 LogisticRegressionCV is the mean over the seeds; its standard error is that of test rows within the seeds and of the seeds.
@@ -223,7 +223,7 @@ def main():
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--limit-seconds", type=float, default=600.0, help="for one fit")
-    parser.add_argument("--journal", default=str(common.HERE / "results" / "generalisation.jsonl"))
+    parser.add_argument("--journal", default=str(common.HERE / "results" / "generalization.jsonl"))
     parser.add_argument("--report", action=argparse.BooleanOptionalAction, default=False, help="measure nothing")
     parser.add_argument("--draw", metavar="PNG", help="draw what there is")
     args = parser.parse_args()
@@ -239,7 +239,7 @@ def main():
     show(rows)
     if args.draw:
         draw(rows, args.draw)
-    common.finish("generalisation", args, rows)
+    common.finish("generalization", args, rows)
 
 
 if __name__ == "__main__":
