@@ -18,9 +18,9 @@ X, y = make_classification(2000, 40, n_informative=10, n_redundant=10, shuffle=F
 search = HypergradientSearchCV(LogisticRegression(), structure="per_feature", random_state=0).fit(X, y)
 
 # %%
-# The search has three stages: one penalty for all features, the three hyperparameters of "moments", one penalty for each
-# feature. In the last stage the mean validation loss keeps falling, because so many penalties can overfit the validation
-# rows. So the step is chosen by the loss on held-out rows, which are in no split.
+# The search has three stages: one penalty for all features, penalties that follow the features' moments and evidence, one
+# penalty for each feature. So many penalties can overfit the rows that choose them. So each split's are found without its
+# validation rows, and the scores of the last stage are nested.
 
 HypergradientSearchDisplay.from_estimator(search)
 plt.show()

@@ -3,7 +3,7 @@ From GridSearchCV to HypergradientSearchCV
 ==========================================
 
 The same model, the same folds, the same score: ten values of ``C`` by grid search, and the optimum by hypergradient
-descent. Then one penalty for each feature, stopped by held-out rows.
+descent. Then one penalty for each feature, cross-fitted.
 """
 
 # %%
@@ -38,7 +38,8 @@ def report(name, search):
 
 # %%
 # The grid fits 50 models, and the refit one more. The search fits the five models of the folds once and moves their penalty
-# while it does. The ``cv`` loss of a per-feature search is measured on its held-out rows, which are in no fold.
+# while it does. The ``cv`` loss of a per-feature search is nested: each fold's penalties are found without its
+# validation rows.
 
 model = LogisticRegression(max_iter=1000)
 report("GridSearchCV, 10 values", GridSearchCV(model, {"C": np.logspace(-4, 4, 10)}, scoring="neg_log_loss"))

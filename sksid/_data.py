@@ -1,4 +1,4 @@
-"""From X, y and cv to the data of a search: samples, splits, held-out rows, and the features of each split."""
+"""From X, y and cv to the data of a search: samples, splits, the parts of cross-fitting, and the features of each split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit, check_cv
+from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
 
 from sksid import _estimators
-from sksid._describe import FeatureRows, as_descriptors
+from sksid._describe import FeatureRows, Training, as_descriptors
 from sksid._estimators import Target
 from sksid._features import Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_view, make_view
+from sksid._samples import Samples
 from sksid._sklearn import check_sample_weight
 from sksid._splits import Splits, packed
 from sksid._warn import warn
@@ -27,50 +28,8 @@ from sksid.rows import Rows, lay_out
 from sksid.structures import Structure
 
 NONE = np.empty(0, dtype=np.intp)  # no rows
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Labels and weights of all samples, their splits, and which are held out.
-
-    Attributes
-    ----------
-    labels : ndarray of shape (n_samples,), int
-        Counted from 0.
-    classes : ndarray of shape (n_classes,)
-    sample_weight : ndarray of shape (n_samples,), or None
-    splits : sequence of (train, validation) index arrays
-    held_out : ndarray of int
-        Samples in no split; empty where none are held out.
-    """
-
-    labels: NDArray
-    classes: NDArray
-    sample_weight: NDArray | None
-    splits: Splits
-    held_out: NDArray
-
-    @property
-    def n_samples(self) -> int:
-        return self.labels.size
-
-    @property
-    def n_train(self) -> float:
-        """The mean number of training rows."""
-        return float(np.mean([train.size for train, _ in self.splits]))
-
-    def train_scale(self, target: Target) -> NDArray:
-        """The factor on the weight of a training row, by class and split: (n_classes, n_splits)."""
-        weights = [self._class_weights(target, train) for train, _ in self.splits]
-        return np.ascontiguousarray(np.transpose(weights) * target.split_scales([train.size for train, _ in self.splits]))
-
-    def final_scale(self, target: Target) -> NDArray:
-        """The same factor in a fit on all rows, (n_classes, 1)."""
-        return self._class_weights(target, slice(None))[:, None]
-
-    def _class_weights(self, target, rows):
-        weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return target.class_weights(self.classes[self.labels[rows]], self.classes, weight)
+DESCRIPTORS = ["moments", "evidence"]  # on the way to one penalty for each feature
+AUTO_MARGIN = 1.0  # standard errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,231 +40,15 @@ class SplitView:
     ----------
     view : View
         Of the training rows.
-    val, held_out : ndarray or CSR
-        Its validation rows and the held-out rows.
+    val : ndarray or CSR
+        Its validation rows.
     columns : ndarray of int, or None
         Which of all features its columns are; None where they are the first ones, in order.
     """
 
     view: View
     val: Any
-    held_out: Any
     columns: NDArray | None
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """The data of a search, checked.
-
-    Attributes
-    ----------
-    view : View
-        All rows, as they reach the final step of the refit.
-    samples : Samples
-    split_views : list of SplitView, or None
-        None where all splits share the features of ``view``.
-    features : Features
-        Of the refit, followed by those of some split only.
-    structure : Structure
-    unpenalized : ndarray of bool, (n_features,)
-    target : Target
-        Where the penalty enters.
-    seed : int
-        Of the order of visits.
-    """
-
-    view: View
-    samples: Samples
-    split_views: list[SplitView] | None
-    features: Features
-    structure: Structure
-    unpenalized: NDArray
-    target: Target
-    seed: int
-
-    @property
-    def n_own(self) -> int:
-        """How many features the refit has."""
-        return self.view.X.shape[1]
-
-    @cached_property
-    def rows(self) -> Rows:
-        """All samples with the features of the refit, laid out once; the splits are trained on them where they share these."""
-        splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_samples), NONE)]
-        return lay_out(self.view.X, splits, self.seed)
-
-    def problems(self) -> tuple[Problem | Joint, Problem | Joint | None]:
-        """The splits, and the held-out rows as validation rows of every split (None without any).
-
-        In one part where the splits share their features, else in one part a split.
-        """
-        splits, held_out = self.samples.splits, self.samples.held_out
-        scale = self.samples.train_scale(self.target)
-        if self.split_views is None:
-            dtype = search_dtype(self.rows, len(splits))
-            whole = self._problem(self.rows, splits, train_scale=scale, dtype=dtype)
-            return whole, self._problem(self.rows, [(NONE, held_out)] * len(splits), dtype=dtype) if held_out.size else None
-        pairs = [self._own_problems(k, scale[:, k : k + 1]) for k in range(len(splits))]
-        parts, held = zip(*pairs, strict=True)
-        return self._join(parts), self._join(held) if held_out.size else None
-
-    def final_problem(self) -> Problem:
-        """All rows as training rows of one fit, in float64."""
-        everything = np.arange(self.samples.n_samples)
-        return self._problem(self.rows, [(everything, NONE)], train_scale=self.samples.final_scale(self.target))
-
-    def stages(self, warm: bool = False) -> tuple[Structure, ...]:
-        """The structures to descend on, from the shared penalty to the one that was asked for; those two where ``warm``."""
-        if warm or self.structure.n_params == 1:
-            return self.structure.stages()
-        return self.structure.stages(self.features.second_moments, self.samples.held_out.size > 0)
-
-    def start(self, log_penalty: float) -> NDArray:
-        """Log penalties at a common level, −∞ where there is none."""
-        if np.ndim(log_penalty) == 0 and not self.unpenalized.any():
-            return np.broadcast_to(np.float64(log_penalty), self.unpenalized.shape)
-        return np.where(self.unpenalized, -np.inf, log_penalty)
-
-    def _problem(self, rows, splits, samples=slice(None), **settings):
-        """Roles over laid-out rows, which are these of all samples."""
-        weight = self.samples.sample_weight
-        return problem_of(
-            rows,
-            self.samples.labels[samples],
-            splits,
-            n_classes=self.samples.classes.size,
-            sample_weight=None if weight is None else weight[samples],
-            fit_intercept=self.target.fit_intercept,
-            **settings,
-        )
-
-    def _own_problems(self, k, train_scale):
-        """A split's rows in its own features: the split, and the held-out rows."""
-        own, (train, val), held_out = self.split_views[k], self.samples.splits[k], self.samples.held_out
-        ends = np.cumsum([train.size, val.size, held_out.size])
-        split, held = (np.arange(ends[0]), np.arange(ends[0], ends[1])), (NONE, np.arange(ends[1], ends[2]))
-        rows = lay_out(_stack([own.view.X, own.val, own.held_out]), [split], self.seed)
-        samples = np.concatenate([train, val, held_out])
-        dtype = search_dtype(self.rows, len(self.samples.splits))
-        problem = self._problem(rows, [split], samples, train_scale=train_scale, dtype=dtype)
-        return problem, self._problem(rows, [held], samples, dtype=dtype) if held_out.size else None
-
-    def _join(self, parts):
-        return Joint(tuple(parts), tuple(own.columns for own in self.split_views), self.features.n_features)
-
-
-def prepare(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    target: Target,
-    routed: Bunch,
-    *,
-    structure: Any = "per_feature",
-    unpenalized: Any = None,
-    cv: Any = None,
-    early_stopping: bool | str = "auto",
-    validation_fraction: float = 0.15,
-    n_jobs: int | None = None,
-    random_state: Any = None,
-) -> Data:
-    """Check everything, draw splits and held-out rows and fit the preprocessing, before the search begins.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Unfitted: what ``target`` was read from.
-    X, y : array-like
-        As they were given to ``fit``.
-    target : Target
-    routed : Bunch
-        The metadata for estimator and splitter.
-    structure, unpenalized, cv, early_stopping, validation_fraction, n_jobs, random_state
-        As HypergradientSearchCV has them.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where data, splits and parameters do not fit.
-    """
-    view = make_view(estimator, X, y, routed.estimator.fit)
-    check_classification_targets(view.y)
-    classes, labels = np.unique(view.y, return_inverse=True)
-    labels = labels.astype(np.int32)
-    _estimators.check_classes(_estimators.final_step(estimator)[1], classes)
-    sample_weight, wanted = _weights(view), Wanted(structure, unpenalized)
-    whole = FeatureRows(view.X, None, sample_weight, view.y)
-    features = Features([whole], view.X.shape[1], view.names, wanted.blocks(view))
-    is_few, split_views = wanted.structure_of(features).is_few, None
-    splits = as_indices(check_cv(cv, view.y, classifier=True).split(X, y, **routed.splitter.split), labels.size)
-    check_splits(splits, labels, classes, sample_weight)
-    samples = Samples(labels, classes, sample_weight, packed(splits, labels.size), NONE)
-    del splits
-    if not is_few if early_stopping == "auto" else early_stopping:
-        groups = routed.splitter.split.get("groups")
-        samples, wanted = _hold_out(samples, wanted, early_stopping, validation_fraction, random_state, groups)
-    if not is_stateless(estimator):
-        made = Parallel(n_jobs=n_jobs)(
-            delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val, samples.held_out])
-            for train, val in samples.splits
-        )
-        split_views, features = _place_features(wanted, view, features, made)
-    found = wanted.structure_of(replace(features, splits=_training(whole, samples, split_views)))
-    if found.n_splits not in (None, len(samples.splits)):
-        raise ValueError(f"structure has matrices for {found.n_splits} splits, but cv makes {len(samples.splits)}.")
-    return Data(
-        view=view,
-        samples=samples,
-        split_views=split_views,
-        features=features,
-        structure=found,
-        unpenalized=wanted.unpenalized_of(features),
-        target=target,
-        seed=check_random_state(random_state).randint(np.iinfo(np.int32).max),
-    )
-
-
-def _weights(view):
-    unknown = set(view.params) - {"sample_weight"}
-    if unknown:
-        raise TypeError(f"fit got parameters that the search cannot pass on: {sorted(unknown)}. Give sample_weight only.")
-    sample_weight = view.params.get("sample_weight")
-    if sample_weight is None:
-        return None
-    return check_sample_weight(sample_weight, view.X, dtype=np.float64, ensure_non_negative=True)
-
-
-# ---- held-out rows -----------------------------------------------------------------------------------------------------
-
-
-def _hold_out(samples, wanted, early_stopping, fraction, random_state, groups):
-    """The samples with held-out rows; if "auto" finds none that can be held out, the same samples, and one shared penalty."""
-    try:
-        return _draw_held_out(samples, fraction, random_state, groups), wanted
-    except ValueError as error:
-        why = f"no rows can be held out at validation_fraction={fraction} ({str(error).rstrip('.')})"
-        if early_stopping != "auto":
-            raise ValueError(
-                f"early_stopping: {why}. Set another validation_fraction, or early_stopping=False, or structure='shared'."
-            ) from error
-        warn(
-            f"early_stopping='auto': {why}. Many penalties cannot be chosen without such rows, so that one shared penalty is "
-            "tuned instead. Set structure='shared' to silence this, or early_stopping=False to tune many all the same."
-        )
-        return samples, replace(wanted, structure="shared")
-
-
-def _draw_held_out(samples, fraction, random_state, groups):
-    """Move a share of the rows out of all splits, stratified, or by group where there are groups; ValueError if impossible."""
-    draw = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
-    splitter = draw(n_splits=1, test_size=fraction, random_state=random_state)
-    _, held_out = next(splitter.split(np.empty((samples.n_samples, 0)), samples.labels, groups))
-    splits = [(train[~np.isin(train, held_out)], val[~np.isin(val, held_out)]) for train, val in samples.splits]
-    check_splits(splits, samples.labels, samples.classes, samples.sample_weight)
-    return replace(samples, splits=packed(splits, samples.n_samples), held_out=np.sort(held_out))
-
-
-# ---- features: of the refit, and of each split -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,6 +74,242 @@ class Wanted:
         """Whether one penalty, or descriptors of each split's own features, are asked for: then no feature needs a name."""
         one = isinstance(self.structure, str) and self.structure == "shared"
         return self.unpenalized is None and (one or as_descriptors(self.structure) is not None)
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the search chooses the structure."""
+        return isinstance(self.structure, str) and self.structure == "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The data of a search, checked.
+
+    Attributes
+    ----------
+    view : View
+        All rows, as they reach the final step of the refit.
+    samples : Samples
+    split_views : list of SplitView, or None
+        None where all splits share the features of ``view``.
+    features : Features
+        Of the refit, followed by those of some split only.
+    wanted : Wanted
+        What the structure was made of.
+    structure : Structure
+    unpenalized : ndarray of bool, (n_features,)
+    target : Target
+        Where the penalty enters.
+    seed : int
+        Of the order of visits.
+    cross_fits : bool
+        Whether the structure's own stage is cross-fitted.
+    margin : float
+        By how many of its standard errors a stage must gain to be kept.
+    """
+
+    view: View
+    samples: Samples
+    split_views: list[SplitView] | None
+    features: Features
+    wanted: Wanted
+    structure: Structure
+    unpenalized: NDArray
+    target: Target
+    seed: int
+    cross_fits: bool
+    margin: float
+
+    @property
+    def n_own(self) -> int:
+        """How many features the refit has."""
+        return self.view.X.shape[1]
+
+    @cached_property
+    def rows(self) -> Rows:
+        """All samples with the features of the refit, laid out once; the splits are trained on them where they share these."""
+        splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_samples), NONE)]
+        return lay_out(self.view.X, splits, self.seed)
+
+    @property
+    def dtype(self) -> Any:
+        """The precision of the search."""
+        return search_dtype(self.rows, len(self.samples.splits))
+
+    def problem(self) -> Problem | Joint:
+        """The splits: in one part where they share their features, else in one part a split."""
+        splits, scale = self.samples.splits, self.samples.train_scale(self.target)
+        if self.split_views is None:
+            return self.problem_of(self.rows, splits, train_scale=scale, dtype=self.dtype)
+        return self._join([self._own_problem(k, scale[:, k : k + 1]) for k in range(len(splits))])
+
+    def final_problem(self) -> Problem:
+        """All rows as training rows of one fit, in float64."""
+        everything = np.arange(self.samples.n_samples)
+        return self.problem_of(self.rows, [(everything, NONE)], train_scale=self.samples.final_scale(self.target))
+
+    def stages(self, warm: bool = False) -> tuple[tuple[Structure, ...], tuple[Structure, ...]]:
+        """The structures to descend on, from the shared penalty to the one that was asked for; those two where ``warm``.
+
+        First those that are descended on with all splits, then those that are cross-fitted.
+        """
+        if not self.cross_fits:
+            stages = self.structure.stages(None if warm or self.structure.n_params == 1 else self.features.second_moments)
+            return stages, ()
+        if self.structure.name != "per_feature":
+            *plain, last = self.structure.stages(self.features.second_moments)
+            return tuple(plain), (last,)
+        first, last = self.structure.stages()
+        middle = replace(self.wanted, structure=DESCRIPTORS).structure_of(replace(self.features, splits=self.training))
+        return (first,), (middle, last) if middle.n_params > 1 else (last,)
+
+    @property
+    def training(self) -> list[Training]:
+        """The training rows of each split: of all rows, or in the split's own features."""
+        return _training(self.features.rows[0], self.samples, self.split_views)
+
+    def described(self, training: list[Training]) -> Structure:
+        """The structure of the same descriptors on other training rows."""
+        asked = DESCRIPTORS if self.structure.name == "per_feature" else self.wanted.structure
+        return replace(self.wanted, structure=asked).structure_of(replace(self.features, splits=training))
+
+    def start(self, log_penalty: float) -> NDArray:
+        """Log penalties at a common level, −∞ where there is none."""
+        if np.ndim(log_penalty) == 0 and not self.unpenalized.any():
+            return np.broadcast_to(np.float64(log_penalty), self.unpenalized.shape)
+        return np.where(self.unpenalized, -np.inf, log_penalty)
+
+    def problem_of(self, rows: Rows, splits: Splits, samples: Any = slice(None), **settings: Any) -> Problem:
+        """Roles over laid-out rows, which are these of all samples; ``settings`` as for ``sksid.problem.problem_of``."""
+        weight = self.samples.sample_weight
+        return problem_of(
+            rows,
+            self.samples.labels[samples],
+            splits,
+            n_classes=self.samples.classes.size,
+            sample_weight=None if weight is None else weight[samples],
+            fit_intercept=self.target.fit_intercept,
+            **settings,
+        )
+
+    def _own_problem(self, k, train_scale):
+        """A split in its own features."""
+        rows, samples, split = self.own_rows[k]
+        return self.problem_of(rows, [split], samples, train_scale=train_scale, dtype=self.dtype)
+
+    @cached_property
+    def own_rows(self) -> list[tuple[Rows, NDArray, tuple[NDArray, NDArray]]]:
+        """Of each split, its rows in its own features, which samples these are, and which are for training and validation."""
+        found = []
+        for own, (train, val) in zip(self.split_views or [], self.samples.splits, strict=True):
+            samples = np.concatenate([train, val])
+            split = np.arange(train.size), np.arange(train.size, samples.size)
+            found.append((lay_out(_stack([own.view.X, own.val]), [split], self.seed), samples, split))
+        return found
+
+    def _join(self, parts):
+        return Joint(tuple(parts), tuple(own.columns for own in self.split_views), self.features.n_features)
+
+
+def prepare(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    target: Target,
+    routed: Bunch,
+    *,
+    structure: Any = "auto",
+    unpenalized: Any = None,
+    cv: Any = None,
+    early_stopping: bool | str = "auto",
+    n_jobs: int | None = None,
+    random_state: Any = None,
+) -> Data:
+    """Check everything, draw splits and fit the preprocessing, before the search begins.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unfitted: what ``target`` was read from.
+    X, y : array-like
+        As they were given to ``fit``.
+    target : Target
+    routed : Bunch
+        The metadata for estimator and splitter.
+    structure, unpenalized, cv, early_stopping, n_jobs, random_state
+        As HypergradientSearchCV has them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where data, splits and parameters do not fit.
+    """
+    view = make_view(estimator, X, y, routed.estimator.fit)
+    check_classification_targets(view.y)
+    classes, labels = np.unique(view.y, return_inverse=True)
+    labels = labels.astype(np.int32)
+    _estimators.check_classes(_estimators.final_step(estimator)[1], classes)
+    sample_weight, wanted = _weights(view), Wanted(structure, unpenalized)
+    whole = FeatureRows(view.X, None, sample_weight, view.y)
+    features, split_views = Features([whole], view.X.shape[1], view.names, wanted.blocks(view)), None
+    splits = as_indices(check_cv(cv, view.y, classifier=True).split(X, y, **routed.splitter.split), labels.size)
+    check_splits(splits, labels, classes, sample_weight)
+    samples = Samples(labels, classes, sample_weight, packed(splits, labels.size))
+    del splits
+    wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping)
+    if not is_stateless(estimator):
+        made = Parallel(n_jobs=n_jobs)(
+            delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val]) for train, val in samples.splits
+        )
+        split_views, features = _place_features(wanted, view, features, made)
+    found = wanted.structure_of(replace(features, splits=_training(whole, samples, split_views)))
+    if found.n_splits not in (None, len(samples.splits)):
+        raise ValueError(f"structure has matrices for {found.n_splits} splits, but cv makes {len(samples.splits)}.")
+    return Data(
+        view=view,
+        samples=samples,
+        split_views=split_views,
+        features=features,
+        wanted=wanted,
+        structure=found,
+        unpenalized=wanted.unpenalized_of(features),
+        target=target,
+        seed=check_random_state(random_state).randint(np.iinfo(np.int32).max),
+        cross_fits=cross_fits,
+        margin=AUTO_MARGIN if wanted.is_auto else 0.0,
+    )
+
+
+def _cross_fits(samples, wanted, structure, early_stopping):
+    """Whether the structure is cross-fitted; one shared penalty instead where it should be and the rows do not allow it."""
+    if early_stopping is False or structure.n_params == 1 or (early_stopping == "auto" and structure.is_few):
+        return wanted, False
+    if wanted.is_auto and not samples.bears_many:
+        return replace(wanted, structure="shared"), False
+    if any(samples.inner_splits(m) for m in range(len(samples.splits))):
+        return wanted, True
+    why = "cv makes no two splits that leave training rows of every class, and validation rows, in the training rows of another"
+    if early_stopping != "auto":
+        raise ValueError(f"early_stopping=True: {why}. Use KFold or the like, or early_stopping=False.")
+    if not wanted.is_auto:
+        warn(
+            f"early_stopping='auto': {why}. Many penalties cannot be chosen without such splits, so that one shared penalty is "
+            "tuned instead. Set structure='shared' to silence this, or early_stopping=False to tune many all the same."
+        )
+    return replace(wanted, structure="shared"), False
+
+
+def _weights(view):
+    unknown = set(view.params) - {"sample_weight"}
+    if unknown:
+        raise TypeError(f"fit got parameters that the search cannot pass on: {sorted(unknown)}. Give sample_weight only.")
+    sample_weight = view.params.get("sample_weight")
+    if sample_weight is None:
+        return None
+    return check_sample_weight(sample_weight, view.X, dtype=np.float64, ensure_non_negative=True)
+
+
+# ---- features: of the refit, and of each split -------------------------------------------------------------------------
 
 
 def _place_features(wanted, whole, own, made):

@@ -1,6 +1,6 @@
 """What a fitted search has done, drawn; scikit-learn's conventions for displays. matplotlib is imported when it is needed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,36 +8,35 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sksid._report import LOG_LOSS
 from sksid._sklearn import check_matplotlib_support
 
 MANY = 1000  # from so many penalties on they are drawn as a histogram
 
 
 class HypergradientSearchDisplay:
-    """The criterion over the outer steps: of each split, their mean, of the held-out rows, and the step that was chosen.
+    """The criterion over the outer steps: of each split, their mean, and the step that was chosen; what each stage has gained.
 
     Parameters
     ----------
     split_scores : ndarray of shape (n_steps, n_splits)
         As ``cv_results_`` has them.
-    held_out_scores : ndarray of shape (n_steps,), default=None
-        Mean score on the held-out rows, which were kept out of every split.
     best_index : int, default=None
         The chosen step.
     stages : sequence of n_steps str, default=None
         The name of the structure that was tuned at each step.
     score_name : str, default="score"
         A score whose name begins with ``neg_`` is shown as the loss that it is.
+    gains : dict of str, default=None
+        What stands behind a stage's name: its gain in the loss, and the standard error of that.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
-        One for each split, then their mean, then that of the held-out rows where there are any.
+        One for each split, then their mean.
     best_line_ : matplotlib Line2D or None
-        The mark at the chosen step, on the line of the held-out rows where there are any.
+        The mark at the chosen step.
 
     Examples
     --------
@@ -54,16 +53,16 @@ class HypergradientSearchDisplay:
         self,
         split_scores: ArrayLike,
         *,
-        held_out_scores: ArrayLike | None = None,
         best_index: int | None = None,
         stages: Sequence[str] | None = None,
         score_name: str = "score",
+        gains: Mapping[str, str] | None = None,
     ) -> None:
         self.split_scores = split_scores
-        self.held_out_scores = held_out_scores
         self.best_index = best_index
         self.stages = stages
         self.score_name = score_name
+        self.gains = gains
 
     @classmethod
     def from_estimator(
@@ -80,7 +79,7 @@ class HypergradientSearchDisplay:
         ax : matplotlib Axes, default=None
             A new figure's by default.
         line_kw : dict, default=None
-            For the lines of the mean and of the held-out rows.
+            For the line of the mean.
 
         Returns
         -------
@@ -95,9 +94,9 @@ class HypergradientSearchDisplay:
         name = metric or ("neg_log_loss" if search.scoring is None else search.scoring)
         display = cls(
             np.column_stack(scores),
-            held_out_scores=results.get("mean_held_out_score") if name in LOG_LOSS else None,
             best_index=getattr(search, "best_index_", None),  # several scores without a refit have none
             stages=results["structure"],
+            gains={stage.structure: f"  {-stage.gain:+.2g} ± {stage.standard_error:.1g}" for stage in search.stages_[1:]},
             score_name=name if isinstance(name, str) else "score",
         )
         return display.plot(ax=ax, line_kw=line_kw)
@@ -110,7 +109,7 @@ class HypergradientSearchDisplay:
         ax : matplotlib Axes, default=None
             A new figure's by default.
         line_kw : dict, default=None
-            For the lines of the mean and of the held-out rows.
+            For the line of the mean.
 
         Returns
         -------
@@ -123,9 +122,6 @@ class HypergradientSearchDisplay:
         self.lines_ = self.ax_.plot(steps, splits, color="tab:blue", alpha=0.3, linewidth=1)
         criterion = splits.mean(axis=1)
         self.lines_ += self.ax_.plot(steps, criterion, **{"color": "tab:blue", "label": "mean of the splits", **line_kw})
-        if self.held_out_scores is not None:
-            criterion = sign * np.asarray(self.held_out_scores)
-            self.lines_ += self.ax_.plot(steps, criterion, **{"color": "tab:orange", "label": "held-out rows", **line_kw})
         self.best_line_ = None
         if self.best_index is not None:
             at = [self.best_index], [criterion[self.best_index]]
@@ -143,7 +139,8 @@ class HypergradientSearchDisplay:
         for step in np.flatnonzero(names[1:] != names[:-1]) + 1:
             self.ax_.axvline(step - 0.5, color="grey", linestyle=":", linewidth=1)
             top = self.ax_.get_xaxis_transform()
-            self.ax_.text(step - 0.4, 0.99, names[step], transform=top, va="top", rotation="vertical", fontsize="small")
+            name = names[step] + (self.gains or {}).get(names[step], "")
+            self.ax_.text(step - 0.4, 0.99, name, transform=top, va="top", rotation="vertical", fontsize="small")
 
 
 class PenaltyDisplay:

@@ -162,7 +162,7 @@ def make_structure(
 def _made_of_name(name: str, features: Features) -> Structure:
     if name == "shared":
         return shared(features.n_features)
-    if name == "per_feature":
+    if name in ("per_feature", "auto"):
         return per_feature(features.n_features)
     if name == "blocks":
         if features.blocks is None:
@@ -173,8 +173,9 @@ def _made_of_name(name: str, features: Features) -> Structure:
             )
         return blocks(features.blocks)
     raise ValueError(
-        f"structure={name!r} is unknown. Use 'shared', 'moments', 'evidence', 'blocks', 'per_feature', an array of group "
-        "labels (n_features,), a dict {name: columns}, a matrix (n_features, n_params), or a function that describes features."
+        f"structure={name!r} is unknown. Use 'shared', 'moments', 'evidence', 'blocks', 'per_feature', 'auto', an array of "
+        "group labels (n_features,), a dict {name: columns}, a matrix (n_features, n_params), or a function that describes "
+        "features."
     )
 
 

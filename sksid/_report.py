@@ -133,9 +133,8 @@ class Table:
     def _further_columns(self, steps):
         target, structure = self.data.target, self.data.structure
         more = {"structure": [step.structure.name for step in steps], "n_epochs": [step.n_epochs for step in steps]}
-        if steps[0].held_out is not None:
-            more["mean_held_out_score"] = [-float(np.mean(step.held_out)) for step in steps]
-            more["std_held_out_score"] = [float(np.std(step.held_out)) for step in steps]
+        if self.data.cross_fits:
+            more["is_nested"] = [step.is_nested for step in steps]
         if columns := structure.columns(target.parameter):
             rows = [self.block_params(step).values() for step in steps]
             more.update(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
@@ -155,7 +154,7 @@ class Table:
         return self.refit if isinstance(self.refit, str) else None
 
     def best(self, path: Path, polished: Sequence[int]) -> int:
-        """The best step: by held-out rows, where there are any; by the scorer, where there is one; else by the loss.
+        """The best step: that of the stages where one is cross-fitted; by the scorer, where there is one; else by the loss.
 
         Losses of rough steps do not count where there are others. Among losses that differ by less than their accuracy, the
         latest step wins: its hypergradient has converged. A callable ``refit`` decides instead once ``polished``, the indices
@@ -167,7 +166,7 @@ class Table:
                 warnings.filterwarnings("ignore", "One or more of the test scores", UserWarning)  # the report says so
                 results = self.results(steps)
             return int(select_best_index(self.refit, None, results))
-        if steps[0].held_out is not None:
+        if self.data.cross_fits:
             return path.best
         if steps[0].scores is not None and (name := self.score_name(steps[0])):
             return self._best_score(steps, name)
@@ -193,6 +192,7 @@ class Table:
             "n_splits_": len(self.data.samples.splits),
             "n_iter_": len(path.steps),
             "structure_": step.structure,
+            "stages_": path.stages,
             "theta_": step.theta,
             "hypergradient_": step.gradient,
             "penalties_": np.exp(self.final_log_penalties(step)),
@@ -200,8 +200,7 @@ class Table:
         if self.refit is not False or not found["multimetric_"]:
             found |= {"best_index_": path.best, "best_params_": results["params"][path.best]}
             if name and not callable(self.refit):
-                by_held_out = step.held_out is not None and self.scoring in LOG_LOSS
-                found["best_score_"] = -step.criterion if by_held_out else float(results[f"mean_test_{name}"][path.best])
+                found["best_score_"] = float(results[f"mean_test_{name}"][path.best])
         if by_block := self.block_params(step):
             found["block_params_"] = by_block
         if slopes := step.structure.slopes(step.theta):
@@ -232,7 +231,7 @@ def warn_at_edge(step: Step, log_range: tuple[float, float], target: Target) -> 
 def warn_if_not_optimal(step: Step, solver: Any) -> None:
     """Warn if the exact hypergradient is not near zero at the step that a solver without ``precise`` has chosen."""
     slope = np.max(np.abs(step.gradient)) / step.value
-    if step.structure.is_few and step.held_out is None and step.scores is None and slope > SLOPE_LIMIT:
+    if step.structure.is_few and not step.is_nested and step.scores is None and slope > SLOPE_LIMIT:
         warn(
             f"solver: {type(solver).__name__} was not accurate enough to find the optimum: where it ended, the criterion still "
             f"changes by {slope:.0%} for each unit of a log penalty. Set solver='auto', or max_iter higher.",

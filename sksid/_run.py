@@ -14,12 +14,14 @@ from sklearn.utils import Bunch
 from sksid import _estimators, sid, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
+from sksid._parts import make_parts, structures_of
 from sksid._refit import MAX_EPOCHS, final_fit, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
+from sksid.crossfit import CrossFit, Descents
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, best_of, within_range
 from sksid.joint import Joint, groups_of_splits, in_groups, parts_of, whole
 from sksid.solvers import Solver
-from sksid.stages import Path, continuation
+from sksid.stages import Path, continuation, cross_fitted
 
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
@@ -53,7 +55,7 @@ class Run:
     estimator : estimator
         The final step, unfitted.
     data : Data
-        Rows, splits, held-out rows, structure and target.
+        Rows, splits, structure and target.
     table : Table
         Makes ``cv_results_`` and chooses the best step.
     score : SplitScorer, or None
@@ -79,12 +81,11 @@ class Run:
 
     def problem(self) -> Bilevel:
         """The problem to descend on, with its solver."""
-        problem, held_out = self.data.problems()
+        problem = self.data.problem()
         solver = solvers.choose(problem) if self.solver is None else self.solver
         if not solver.threads_itself:
-            groups = groups_of_splits(problem)
-            problem, held_out = in_groups(problem, groups), None if held_out is None else in_groups(held_out, groups)
-        return Bilevel(problem, self._together(problem, solver), held_out, self.score)
+            problem = in_groups(problem, groups_of_splits(problem))
+        return Bilevel(problem, self._together(problem, solver), self.score)
 
     def _together(self, problem, solver):
         """The solver for all parts of a problem, in this search's threads."""
@@ -100,7 +101,15 @@ class Run:
     @property
     def max_steps(self) -> int:
         """An upper bound on the number of outer steps: those of each stage, and the solve that confirms it."""
-        return len(self.data.stages(warm=self._warm_penalties is not None)) * (self.descent.max_iter + 1)
+        plain, crossed = self._stages
+        return (len(plain) + len(crossed)) * (self.descent.max_iter + 1)
+
+    @property
+    def _stages(self):
+        plain, crossed = self.data.stages(warm=self._warm_penalties is not None)
+        if self.solver is not None and not self.solver.takes_split_penalties:
+            crossed = tuple(stage for stage in crossed if stage.per_split is None or stage is crossed[-1])
+        return plain, crossed
 
     def search(self, on_step: OnModel) -> Path:
         """Descend, stage by stage.
@@ -111,16 +120,30 @@ class Run:
             ``on_step(step, model)``, after every outer step; true ends the search. ``model()`` is the dict of fitted
             attributes that a fit would leave if it had ended there; it is computed when called.
         """
-        bilevel, top = self.problem(), self._warm_penalties
-        log_penalties = self._start(bilevel) if top is None else within_range(top, bilevel.log_range)
-        structure = self.data.structure
-        change = structure.change(np.zeros(structure.n_params))  # (n_splits, n_features) where they differ
-        solvers.check_supported(bilevel.solver, bilevel.problem, log_penalties + change)
-        del change
+        bilevel, (plain, crossed) = self.problem(), self._stages
+        log_penalties, top = self._start(bilevel), self._warm_penalties
+        if top is not None:
+            log_penalties = within_range(top, bilevel.log_range)
+            top = None if crossed else top  # whose rows may be those of a part that judges
+        solvers.check_supported(bilevel.solver, bilevel.problem, log_penalties + _changes(self.data.structure))
         models = self._warm_models(bilevel.problem)
         state = bilevel.solver.init(bilevel.problem, log_penalties, seed=self.data.seed, start=models)
-        stages = self.data.stages(warm=top is not None)
-        return continuation(bilevel, state, stages, self.descent, partial(self._on_step, on_step, bilevel), top)
+        on_step, margin = partial(self._on_step, on_step, bilevel), self.data.margin
+        path = continuation(bilevel, state, plain, self.descent, on_step, top, margin)
+        return self._cross_fit(path, crossed, on_step) if crossed and not path.stopped else path
+
+    def _cross_fit(self, path, structures, on_step):
+        bilevel, parts = path.bilevel, make_parts(self.data)
+        solver = _of_one_part(bilevel.solver)
+        if not solver.precise:
+            solver = solvers.choose(parts[0].rest)
+        if self.data.split_views is not None:
+            solver = self._together(parts[0].rest, solver)
+        settings = CrossFit(max_steps=min(self.descent.max_iter, CrossFit.max_steps), n_jobs=self.n_jobs)
+        models, start = bilevel.solver.coefficients(bilevel.problem, path.state), path.chosen.final_log_penalties
+        descents = Descents(settings, parts, solver, start, bilevel.log_range, models, bilevel.score, self.data.seed)
+        stages = [(structure, structures_of(self.data, structure)) for structure in structures]
+        return cross_fitted(path, stages, descents, on_step, self.data.margin)
 
     def _on_step(self, on_step, bilevel, step, state):
         return on_step(step, partial(self._model, Path(bilevel, state, [step], 0)))
@@ -146,7 +169,8 @@ class Run:
         precise, path = path.bilevel.solver.precise, self._with_precise_solver(path)
         polished: list[int] = []
         while (best := self.table.best(path, polished)) not in polished:
-            path = self._polish_step(path, best)
+            if not path.steps[best].is_nested:  # whose losses were solved when they were judged
+                path = self._polish_step(path, best)
             polished.append(best)
         path = replace(path, best=best)  # which may have been solved before the last one
         warn_at_edge(path.chosen, path.bilevel.log_range, self.data.target)
@@ -171,14 +195,14 @@ class Run:
         settings = replace(self.descent, max_epochs=MAX_EPOCHS)
         if same and precise.problem is bilevel.problem and settings.is_solved(step, *rtols):
             steps[best] = replace(step, losses=precise.solver.losses(precise.problem, state, precise.problem))
-            return Path(precise, state, steps, best)
+            return replace(path, bilevel=precise, steps=steps, best=best)
         if not same or precise.problem is not bilevel.problem:
             state = precise.solver.rescale(precise.problem, state, step.log_penalties)
         state, result = settings.solve(precise, state, step.structure, *rtols, warm=same and state.n_epochs > 0)
         sid.warn_unless_converged(result, "The score of the chosen step")
         result = replace(result, losses=precise.solver.losses(precise.problem, state, precise.problem))
         steps[best] = precise.record(step.structure, step.theta, step.log_penalties, state, result, since)
-        return Path(precise, state, steps, best)
+        return replace(path, bilevel=precise, state=state, steps=steps, best=best)
 
     # ---- what it leaves behind ------------------------------------------------------------------------------------------
 
@@ -254,6 +278,11 @@ class Run:
         if self.last.models is None or [W.shape for W in self.last.models[0][0]] != shapes:
             return None
         return self.last.models
+
+
+def _changes(structure):
+    """Zeros in the shape of the structure's log penalties: (n_features,), or (n_splits, n_features) where they differ."""
+    return structure.change(np.zeros(structure.n_params))
 
 
 def _of_one_part(solver):

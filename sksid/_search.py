@@ -24,7 +24,7 @@ class HypergradientSearchCV(BaseSearchCV):
 
     The gradient of the cross-validated loss with respect to the log penalties is computed by stochastic implicit
     differentiation (SID, [1]_) in the same passes over the data that fit the models of all splits. One penalty, one for each
-    group of features, or one for each feature.
+    group of features, penalties that follow descriptors of the features, or one for each feature.
 
     For split k the lower level is the *sum* Σ s_i ℓ_i + ½ Σ_j λ_j ‖W_j‖² over its training rows, λ_j = 1/C_j, intercepts
     unpenalized; the upper level is the mean over splits of the weighted *mean* log loss on its validation rows.
@@ -37,9 +37,12 @@ class HypergradientSearchCV(BaseSearchCV):
         ``fit_intercept`` and ``class_weight`` are honored.
         Preprocessing is fitted once for each split, on its training rows only, and on all rows for the refit; where no step
         needs fitting, once for all.
-    structure : {"shared", "moments", "evidence", "blocks", "per_feature"}, callable, object, list, dict, array-like or \
-            Structure, default="per_feature"
-        What has a penalty of its own, among the features that reach the final step. ``"blocks"``: each transformer of a
+    structure : {"auto", "shared", "moments", "evidence", "blocks", "per_feature"}, callable, object, list, dict, array-like \
+            or Structure, default="auto"
+        What has a penalty of its own, among the features that reach the final step. ``"auto"`` goes from one penalty for all
+        features to penalties that follow the features' moments and evidence, and on to one for each feature, as far as the
+        loss falls by more than one standard error; with fewer than 100 rows, or 30 outside of the largest class, it stays at
+        one penalty. ``"blocks"``: each transformer of a
         ColumnTransformer or FeatureUnion. A dict ``{name: columns}``: each block of columns, given by names (of features, or
         of transformers), positions, a slice or a mask; columns that it leaves out are the block "rest". An array of shape
         (n_features,) labels the groups; a matrix A of shape (n_features, n_params) gives log λ = A θ above the tuned shared
@@ -61,36 +64,37 @@ class HypergradientSearchCV(BaseSearchCV):
         ``sksid.solvers.Sgd(lower_epochs=15)``, and a solver of your own that fulfills :class:`sksid.solvers.Solver`.
     scoring : str, callable, list, tuple or dict, default=None
         What ``cv_results_`` reports and the best step is chosen by; None is ``"neg_log_loss"``. The descent is on the log
-        loss in any case, and where rows are held out, their log loss chooses.
+        loss in any case, and where a structure is cross-fitted, the log loss chooses.
     cv : int, cross-validation generator or iterable, default=None
         As in GridSearchCV.
     refit : bool, str or callable, default=True
-        As in GridSearchCV. The refit is on all rows, held-out rows among them. A callable, such as
+        As in GridSearchCV. A callable, such as
         :func:`sksid.one_standard_error`, takes ``cv_results_`` and gives the index of a step.
     max_iter : int, default=100
         Outer steps at most, in each stage on the way from the shared penalty to ``structure``.
     tol : float, default=1e-4
         With a few hyperparameters, the search ends where less than this relative decrease of the loss is expected.
     early_stopping : bool or "auto", default="auto"
-        Whether rows are held out of every split to choose the step by. ``"auto"``: where hyperparameters are many, which is
-        more than 5, or more than 30 where each is the penalty of a group or block. Without held-out rows a search of many
-        penalties overfits the validation rows, and its score is too good to be true. Where ``"auto"`` cannot hold out rows,
-        for there are too few of some class, one shared penalty is tuned instead, with a warning; True raises there.
-    validation_fraction : float, default=0.15
-        The share of rows that are held out, stratified, or by group where ``groups`` are given.
+        Whether hyperparameters are cross-fitted: descended on within the training rows of each split, for a number of steps
+        that the splits' validation rows choose together. ``"auto"``: where hyperparameters are many, which is more than 5, or
+        more than 30 where each is the penalty of a group or block. Without it a search of many penalties overfits the
+        validation rows, and its score is too good to be true. It takes at least two splits, whose training rows the other
+        splits divide again; where ``"auto"`` finds none, one shared penalty is tuned instead, with a warning unless
+        ``structure="auto"``; True raises there.
     n_iter_no_change : int, default=10
-        A stage ends after so many steps without a smaller loss, on the held-out rows where there are any.
+        A stage that is not cross-fitted ends after so many steps without a smaller loss.
     warm_start : bool, default=False
         Whether ``fit`` starts from the penalties of the last one, where X has as many features, and from its splits' models,
         which are kept for that, where they have the same shapes. The estimator's ``C`` then has no effect. The shared penalty
-        is tuned again and stays a candidate.
+        is tuned again and stays a candidate. What is cross-fitted starts anew from there.
     n_jobs : int, default=None
         Splits that are preprocessed at the same time, in processes; that are descended on at the same time, in threads (those
-        with preprocessing of their own, and two halves of the others where there are more than two classes and much data);
+        with preprocessing of their own, the parts of cross-fitting, and two halves of the others where there are more than two
+        classes and much data);
         and that are scored at the same time, where ``scoring`` is not the log loss. The result is the same for any number,
         bit for bit.
     random_state : int, RandomState instance or None, default=None
-        Of the order of visits and the choice of held-out rows.
+        Of the order of visits.
     verbose : int, default=0
         1 prints a line for each outer step.
 
@@ -102,13 +106,13 @@ class HypergradientSearchCV(BaseSearchCV):
         ``C`` or ``alpha`` under its full name, such as ``logisticregression__C``: the geometric mean where there are many
         penalties.
     best_score_ : float
-        Mean score of the chosen step: on the validation rows; on the held-out rows, of all splits' models, where there are
-        any and ``scoring`` is the log loss. As in GridSearchCV, not there where ``refit`` is a callable.
+        Mean score of the chosen step on the validation rows. Where it was cross-fitted, a split's penalties were found
+        without its validation rows: a nested score. As in GridSearchCV, not there where ``refit`` is a callable.
     best_index_ : int
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
-        A row for each outer step, with GridSearchCV's keys; ``mean_held_out_score`` and ``std_held_out_score``, minus the
-        log loss of the splits' models on the held-out rows, where there are any. Steps are solved to the accuracy of their
+        A row for each outer step, with GridSearchCV's keys; ``is_nested`` where a structure is cross-fitted: whether each
+        split's penalties were found without its validation rows. Steps are solved to the accuracy of their
         step; the chosen one once more, to convergence, which its time and epochs include. With blocks there is a column for
         each one's parameter, such as ``C_text``; with descriptors, for each one's hyperparameter, such as ``theta_evidence``.
     penalties_ : ndarray of shape (n_features,)
@@ -120,7 +124,9 @@ class HypergradientSearchCV(BaseSearchCV):
     theta_ : ndarray of shape (n_params,)
         The hyperparameters.
     structure_ : Structure
-        Of the chosen step: ``"shared"`` where no finer structure was better on the held-out rows.
+        Of the chosen step: ``"shared"`` where no finer structure was better.
+    stages_ : tuple of sksid.stages.Stage
+        What each stage has gained over the one before, in the mean validation loss, and whether it was kept.
     hypergradient_ : ndarray of shape (n_params,)
         ∂F/∂θ at the result.
     n_iter_ : int
@@ -166,7 +172,6 @@ class HypergradientSearchCV(BaseSearchCV):
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "tol": [Interval(numbers.Real, 0, None, closed="neither")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -184,7 +189,7 @@ class HypergradientSearchCV(BaseSearchCV):
         self,
         estimator: Any,
         *,
-        structure: Any = "per_feature",
+        structure: Any = "auto",
         unpenalized: Any = None,
         solver: Any = "auto",
         scoring: Any = None,
@@ -193,7 +198,6 @@ class HypergradientSearchCV(BaseSearchCV):
         max_iter: int = 100,
         tol: float = 1e-4,
         early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.15,
         n_iter_no_change: int = 10,
         warm_start: bool = False,
         n_jobs: int | None = None,
@@ -210,7 +214,6 @@ class HypergradientSearchCV(BaseSearchCV):
         self.max_iter = max_iter
         self.tol = tol
         self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.n_jobs = n_jobs
@@ -246,8 +249,8 @@ class HypergradientSearchCV(BaseSearchCV):
             Class labels.
         **params : dict
             ``sample_weight`` of shape (n_samples,), for both levels, the refit and the scorer, and ``groups`` of shape
-            (n_samples,), for the splitter and the held-out rows; with metadata routing, whatever is requested. Weights are
-            given to a Pipeline as GridSearchCV's are, ``logisticregression__sample_weight``.
+            (n_samples,), for the splitter, which cross-fitting follows; with metadata routing, whatever is requested. Weights
+            are given to a Pipeline as GridSearchCV's are, ``logisticregression__sample_weight``.
 
         Returns
         -------

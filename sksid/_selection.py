@@ -10,9 +10,7 @@ def one_standard_error(results: Mapping[str, NDArray], *, metric: str = "score")
     """The strongest regularization within one standard error of the best mean score.
 
     For ``refit=`` of HypergradientSearchCV, and of GridSearchCV or RandomizedSearchCV over ``C`` or ``alpha``. The standard
-    error is that of the best row, over the splits. Where a search has held rows out of every split to choose by,
-    ``mean_held_out_score`` takes the place of the test score, which the search has fitted; the splits' models share those
-    rows, so the standard error is small, and the rule stays near the best step. The strength of a row with many penalties is
+    error is that of the best row, over the splits. The strength of a row with many penalties is
     that of their geometric mean.
 
     Parameters
@@ -44,7 +42,7 @@ def one_standard_error(results: Mapping[str, NDArray], *, metric: str = "score")
     >>> bool(strong.best_params_["C"] < best.best_params_["C"])
     True
     """
-    kind = "held_out_score" if "mean_held_out_score" in results else f"test_{metric}"
+    kind = f"test_{metric}"
     mean = np.asarray(results[f"mean_{kind}"])
     n_splits = sum(key.startswith("split") and key.endswith(f"_test_{metric}") for key in results)
     best = np.nanargmax(mean)

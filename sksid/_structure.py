@@ -182,7 +182,7 @@ class Structure:
         """Whether it has few hyperparameters: at most 5, or at most 30 that are penalties of labeled groups or blocks.
 
         Few are driven by converged hypergradients and a quasi-Newton model, and chosen by the validation rows. Many are
-        driven by hypergradients in progress and chosen by held-out rows, kept out of every split. For a quasi-Newton model
+        driven by hypergradients in progress, and cross-fitted. For a quasi-Newton model
         each hyperparameter costs about one more converged hypergradient; a penalty of a whole group is determined by so
         many features at once that up to 30 of them are worth it, and do not follow the noise of the validation rows.
         """
@@ -197,18 +197,18 @@ class Structure:
         """
         return self.shift is not None
 
-    def stages(self, second_moments: NDArray[np.float64] | None = None, has_held_out: bool = False) -> "tuple[Structure, ...]":
+    def stages(self, second_moments: NDArray[np.float64] | None = None, cross_fits: bool = False) -> "tuple[Structure, ...]":
         """The structures to descend on in turn, from one shared penalty up to and including this one.
 
         For groups and blocks whose features differ in scale, ``scaled`` comes between these two; for one penalty per feature,
-        if held-out rows choose, ``moments`` does.
+        if that is cross-fitted, ``moments`` does.
 
         Parameters
         ----------
         second_moments : ndarray of shape (n_features,), default=None
             Of the features. None leaves out the stage in between.
-        has_held_out : bool, default=False
-            Whether rows are kept out of every split.
+        cross_fits : bool, default=False
+            Whether the last stage is cross-fitted.
 
         Returns
         -------
@@ -217,14 +217,14 @@ class Structure:
         """
         if self.name == "shared":
             return (self,)
-        between = None if second_moments is None else self._between(second_moments, has_held_out)
+        between = None if second_moments is None else self._between(second_moments, cross_fits)
         return (shared(self.n_features), *(() if between is None else (between,)), self)
 
-    def _between(self, second: NDArray[np.float64], has_held_out: bool) -> "Structure | None":
+    def _between(self, second: NDArray[np.float64], cross_fits: bool) -> "Structure | None":
         between = None
         if self.labels:
             between = self.scaled(second)
-        elif self.name == "per_feature" and has_held_out:
+        elif self.name == "per_feature" and cross_fits:
             between = moments_of(second)
         if between is None or between.name == "shared":
             return None

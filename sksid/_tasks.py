@@ -82,9 +82,9 @@ class SearchTasks:
 
 def line_of(step: Step) -> str:
     """What ``verbose`` prints of a step."""
-    held_out = "" if step.held_out is None else f", held-out loss {np.mean(step.held_out):.6f}"
+    nested = "nested " if step.is_nested else ""
     penalized = step.log_penalties[np.isfinite(step.log_penalties)]
     return (
-        f"[HypergradientSearchCV] {step.structure.name}: loss {step.value:.6f}{held_out}, geometric mean of the penalties "
+        f"[HypergradientSearchCV] {step.structure.name}: {nested}loss {step.value:.6f}, geometric mean of the penalties "
         f"{np.exp(penalized.mean()):.4g} ({step.n_epochs:.1f} epochs, {step.seconds:.2f} s)"
     )

@@ -1,7 +1,7 @@
 """The upper level's descent on one structure: an optimizer on θ, limited in log λ, with stopping rules and a history.
 
-Few hyperparameters are driven by converged hypergradients and a quasi-Newton model; many by half an epoch between steps, and
-then it is rows held out of every split that say which step to keep.
+Few hyperparameters are driven by converged hypergradients and a quasi-Newton model, many by half an epoch between steps. How
+many steps of many hyperparameters are good for new rows is another question: see ``sksid.crossfit``.
 """
 
 import time
@@ -39,8 +39,6 @@ class Step:
     log_penalties : ndarray of shape (n_features,) or (n_splits, n_features)
     losses : ndarray of shape (n_splits,)
         Mean validation loss of each split.
-    held_out : ndarray of shape (n_splits,), or None
-        Mean loss of each split's model on the rows held out of all splits.
     gradient : ndarray of shape (n_params,)
         ∂F/∂θ.
     n_epochs : float
@@ -50,6 +48,8 @@ class Step:
         What ``Bilevel.score`` has made of the splits' models.
     rough : bool
         Whether it was solved only as far as its hypergradient had to be known: its loss may be off by more than ``tol``.
+    is_nested : bool
+        Whether the losses are those of cross-fitting: of each split under penalties found without its validation rows.
     error, value_error : float
         Estimated errors of the gradient's largest entry and of F.
     """
@@ -58,12 +58,12 @@ class Step:
     theta: NDArray
     log_penalties: NDArray
     losses: NDArray
-    held_out: NDArray | None
     gradient: NDArray
     n_epochs: float
     seconds: float
     scores: list | None = None
     rough: bool = False
+    is_nested: bool = False
     error: float = np.inf
     value_error: float = np.inf
 
@@ -80,28 +80,23 @@ class Step:
         offset = (self.log_penalties - self.structure.change(self.theta)).mean(axis=0)
         return offset + self.structure.for_refit.change(self.theta)
 
-    @property
-    def criterion(self) -> float:
-        """What chooses between steps: the mean loss on held-out rows, or on validation rows where none are held out."""
-        return self.value if self.held_out is None else float(np.mean(self.held_out))
-
 
 def best_of(steps: Sequence[Step]) -> int:
-    """The index of the step with the least criterion; where validation rows are to judge, of those that are not ``rough``.
+    """The index of the step with the least loss, of those that are not ``rough``, where there are any.
 
     Examples
     --------
     >>> import numpy as np
     >>> from sksid.structures import shared
     >>> rough, close = (
-    ...     Step(shared(1), np.zeros(1), np.zeros(1), np.array([loss]), None, np.zeros(1), 1.0, 0.1, rough=rough)
+    ...     Step(shared(1), np.zeros(1), np.zeros(1), np.array([loss]), np.zeros(1), 1.0, 0.1, rough=rough)
     ...     for loss, rough in [(0.29, True), (0.3, False)]
     ... )
     >>> best_of([rough, close])
     1
     """
-    judged = [i for i, step in enumerate(steps) if not step.rough or step.held_out is not None] or range(len(steps))
-    return min(judged, key=lambda i: steps[i].criterion)
+    judged = [i for i, step in enumerate(steps) if not step.rough] or range(len(steps))
+    return min(judged, key=lambda i: steps[i].value)
 
 
 OnStep = Callable[[Step, Any], bool | None]
@@ -115,8 +110,6 @@ class Bilevel:
     ----------
     problem : Problem or Joint
     solver : Solver
-    held_out : Problem or Joint, or None
-        The rows held out of every split, as validation rows of each.
     score : callable, or None
         ``score(coef, intercept) -> list of n_splits scores``, called at every step with what the solver's ``coefficients``
         returns; None where losses are enough.
@@ -124,7 +117,6 @@ class Bilevel:
 
     problem: Any
     solver: Solver
-    held_out: Any = None
     score: Callable[[Any, Any], list] | None = None
 
     @cached_property
@@ -153,9 +145,8 @@ class Bilevel:
         if not (np.isfinite(losses).all() and np.isfinite(gradient).all()):
             raise NotFiniteError(f"solver: {type(self.solver).__name__} gave a loss or a hypergradient that is not finite.")
         seconds, epochs = time.perf_counter() - since[0], state.n_epochs - since[1]
-        held_out = None if self.held_out is None else self.solver.losses(self.problem, state, self.held_out)
         scores = self.score(*self.solver.coefficients(self.problem, state)) if self.score else None
-        return Step(structure, theta, log_penalties, losses, held_out, gradient, epochs, seconds, scores, rough, *errors)
+        return Step(structure, theta, log_penalties, losses, gradient, epochs, seconds, scores, rough, False, *errors)
 
 
 def within_range(log_penalties: ArrayLike, log_range: tuple[float, float]) -> NDArray:
@@ -178,7 +169,7 @@ class Descent:
     tol : float, default=1e-4
         Stop where the optimizer expects less than this relative decrease of F (few hyperparameters).
     n_iter_no_change : int, default=10
-        Stop after so many outer steps without a better criterion.
+        Stop after so many outer steps without a smaller loss.
     inner_tol : float, default=0.2
         Relative accuracy of a converged hypergradient.
     max_change : float, default=2.5
@@ -337,8 +328,8 @@ class Descent:
         """Whether none of the last steps was better, by a tenth of ``tol``, than the best one before them."""
         if len(steps) <= self.n_iter_no_change:
             return False
-        before = min(step.criterion for step in steps[: -self.n_iter_no_change])
-        lately = min(step.criterion for step in steps[-self.n_iter_no_change :])
+        before = min(step.value for step in steps[: -self.n_iter_no_change])
+        lately = min(step.value for step in steps[-self.n_iter_no_change :])
         return lately >= before * (1 - 0.1 * self.tol)
 
     def _limit(self, bilevel, structure, step, here, share):

@@ -41,7 +41,7 @@ def evidence(X: NDArray | sp.sparray, y: ArrayLike, sample_weight: ArrayLike | N
     >>> from sksid.descriptors import evidence
     >>> X = np.array([[1.0, 3.0, 1.0], [2.0, 3.0, 0.0], [8.0, 3.0, 1.0], [9.0, 3.0, 0.0]])
     >>> evidence(X, ["no", "no", "yes", "yes"]).round(2)
-    array([1.6, 0. , 0. ])
+    array([1.59, 0.  , 0.  ])
     """
     classes, labels = np.unique(np.asarray(y), return_inverse=True)
     weight = np.ones(labels.size) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
@@ -79,9 +79,9 @@ def moments(X: NDArray | sp.sparray, y: ArrayLike | None = None, sample_weight: 
     >>> import numpy as np
     >>> from sksid.descriptors import moments
     >>> moments(np.array([[1.0, 2.0, 8.0], [1.0, -2.0, 8.0]])).round(2)
-    array([[-1.14,  1.29],
-           [-0.16,  0.03],
-           [ 1.3 ,  1.68]])
+    array([[-1.07,  1.14],
+           [-0.27,  0.07],
+           [ 1.34,  1.79]])
     """
     return log_moments(second_moments(X, sample_weight))
 

@@ -2,7 +2,7 @@
 
 Conventions, kept by every solver: the lower level of split k is a *sum*, Σ_{i in train_k} s_ik ℓ_i + ½ Σ_j λ_j ‖W_j‖², Eq. (1),
 the upper level the mean over splits of the weighted *mean* validation loss, Eq. (2). ``n_outputs`` is 1 for two classes (the
-second is positive), else the number of classes. Splits, held-out rows, halves of the splits for two threads and the final fit
+second is positive), else the number of classes. Splits, their parts, halves of the splits for two threads and the final fit
 are roles over the same rows.
 """
 
@@ -241,7 +241,7 @@ def problem_of(
     labels : ndarray of shape (n_samples,) or (n_samples, n_splits), int
         Classes from 0 to n_classes - 1; of each split its own, where they differ.
     splits : list of (train, validation) index arrays
-        Either may be empty: held-out rows are validation rows of every split, a final fit has training rows only.
+        Either may be empty: a final fit has training rows only.
     n_classes : int
     sample_weight : ndarray of shape (n_samples,), default=None
         Non-negative.

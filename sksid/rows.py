@@ -222,7 +222,7 @@ class RowBlocks:
 def lay_out(X: Any, splits: Sequence[tuple[NDArray, NDArray]], seed: int = 0) -> Rows:
     """The samples as rows in visiting order: shuffled once, contiguous.
 
-    Those that have a part in some split come first, the others, which held-out rows and the final fit may want, behind them. A
+    Those that have a part in some split come first, the others, which the final fit may want, behind them. A
     sample that has more than one part in a split (drawn twice by a bootstrap, or both training and validation row) becomes
     several rows.
 

@@ -1,15 +1,48 @@
-"""The continuation from the shared penalty to the structure that is asked for, stage by stage."""
+"""The continuation from the shared penalty to the structure that is asked for, stage by stage.
+
+Stages of few hyperparameters are descended on all splits; a last one of many is cross-fitted.
+"""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sksid._compact import compact
+from sksid.crossfit import Descents, gain_of
 from sksid.descent import Bilevel, Descent, OnStep, Step, best_of
 from sksid.structures import Structure
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage has gained over the best step before it.
+
+    Attributes
+    ----------
+    structure : str
+    n_steps : int
+        Outer steps to the stage's best one.
+    gain, standard_error : float
+        By how much the mean loss has fallen, and the standard error of that, over the splits; NaN in the first stage.
+    kept : bool
+        Whether the search went on from there.
+
+    Examples
+    --------
+    >>> from sksid.stages import Stage
+    >>> Stage("per_feature", 3, gain=0.02, standard_error=0.01, kept=True).gain
+    0.02
+    """
+
+    structure: str
+    n_steps: int
+    gain: float
+    standard_error: float
+    kept: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +59,18 @@ class Path:
         The history of all stages.
     best : int
         The best step.
+    stages : tuple of Stage
+        What each stage has gained.
+    stopped : bool
+        Whether ``on_step`` has ended it.
     """
 
     bilevel: Bilevel
     state: Any
     steps: list[Step]
     best: int
+    stages: tuple[Stage, ...] = ()
+    stopped: bool = False
 
     @property
     def chosen(self) -> Step:
@@ -46,8 +85,9 @@ def continuation(
     descent: Descent,
     on_step: OnStep | None = None,
     top: NDArray | None = None,
+    margin: float = 0.0,
 ) -> Path:
-    """Descend on each stage in turn, from the best step so far; a stage counts only if it makes the criterion better.
+    """Descend on each stage in turn, from the best step so far; a stage counts only if it makes the loss smaller.
 
     At the end of a stage with inexact gradients its best step is solved once more, to convergence, and recorded as the
     stage's last step, so that a stage is judged by converged losses.
@@ -64,6 +104,8 @@ def continuation(
         Called with every Step and the solver's state at it; a true return value ends the continuation.
     top : ndarray of shape (n_features,), default=None
         Log penalties from which the last stage starts, where they are not those of the best step before it.
+    margin : float, default=0.0
+        By how many of its standard errors a stage must make the loss smaller.
 
     Returns
     -------
@@ -87,6 +129,7 @@ def continuation(
     ['shared', 'per_feature']
     """
     steps: list[Step] = []
+    gained: list[Stage] = []
     best: int | None = None
     stopped, origin = False, compact(state.log_penalties.copy())
 
@@ -107,11 +150,79 @@ def continuation(
             state, confirmed = _confirm(bilevel, state, steps[chosen], descent)
             record(confirmed, state)
             chosen = len(steps) - 1
-        if best is None or steps[chosen].criterion < steps[best].criterion:
-            best = chosen
+        gained.append(_stage(None if best is None else steps[best], steps[chosen], chosen - first + 1, margin))
+        best = chosen if gained[-1].kept else best
         if stopped:
             break
-    return Path(bilevel, state, steps, best or 0)
+    return Path(bilevel, state, steps, best or 0, tuple(gained), stopped)
+
+
+def cross_fitted(
+    path: Path,
+    stages: Sequence[tuple[Structure, Sequence[tuple[Structure, Structure]]]],
+    descents: Descents,
+    on_step: OnStep | None = None,
+    margin: float = 0.0,
+) -> Path:
+    """A path with further stages, which are cross-fitted from the best step before them.
+
+    Parameters
+    ----------
+    path : Path
+        Of the stages before.
+    stages : sequence of (Structure, sequence of (Structure, Structure))
+        Each as ``Descents.run`` takes them.
+    descents : Descents
+    on_step, margin
+        As for ``continuation``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.crossfit import CrossFit, Descents, Part
+    >>> from sksid.descent import Bilevel, Descent
+    >>> from sksid.problem import make_problem
+    >>> from sksid.solvers import Aid
+    >>> from sksid.stages import continuation, cross_fitted
+    >>> from sksid.structures import per_feature, shared
+    >>> X, y = np.random.RandomState(0).randn(90, 8), np.arange(90) % 2
+    >>> X[:, 0] += y
+    >>> thirds, none = np.split(np.arange(90), 3), np.arange(0)
+    >>> whole = [(np.r_[thirds[0], thirds[1]], thirds[2])]
+    >>> nested = [(thirds[0], thirds[1])], [(whole[0][0], none)], [(none, thirds[2])]
+    >>> make = lambda splits: make_problem(X, y, splits, n_classes=2, dtype=np.float64)
+    >>> bilevel = Bilevel(make(whole), Aid())
+    >>> state = bilevel.solver.init(bilevel.problem, np.zeros(8))
+    >>> path = continuation(bilevel, state, [shared(8)], Descent())
+    >>> start = path.chosen.log_penalties
+    >>> descents = Descents(CrossFit(), [Part(*map(make, nested))], Aid(), start, bilevel.log_range)
+    >>> path = cross_fitted(path, [(per_feature(8), [(per_feature(8), per_feature(8))])], descents)
+    >>> [stage.structure for stage in path.stages]
+    ['shared', 'per_feature']
+    """
+    for structure, structures in stages:
+        if path.stopped:
+            break
+        before, steps, own = path.chosen, list(path.steps), []
+        for step in descents.run(structure, structures, before.value):
+            own.append(step)
+            if on_step and on_step(step, path.state):
+                path = replace(path, stopped=True)
+                break
+        chosen = min(range(len(own)), key=lambda i: own[i].value)
+        stage, best = _stage(before, own[chosen], chosen + 1, margin), path.best
+        if stage.kept:
+            best = len(steps) + chosen
+            descents.keep(own[chosen], chosen)
+        path = replace(path, steps=steps + own, best=best, stages=(*path.stages, stage))
+    return path
+
+
+def _stage(before, after, n_steps, margin):
+    if before is None:
+        return Stage(after.structure.name, n_steps, np.nan, np.nan, True)
+    gain, error = gain_of(before.losses, after.losses)
+    return Stage(after.structure.name, n_steps, gain, error, gain > max(0.0, margin * error))
 
 
 def _confirm(bilevel, state, step, descent):

@@ -104,15 +104,9 @@ def test_momentum_does_not_know_the_scale_of_the_loss():
 # ---- the descent --------------------------------------------------------------------------------------------------------
 
 
-def bilevel_of(X, y, solver, held_out=None):
+def bilevel_of(X, y, solver):
     splits = list(StratifiedKFold(3).split(X, y))
-    if held_out is not None:
-        splits = [(np.setdiff1d(train, held_out), np.setdiff1d(val, held_out)) for train, val in splits]
-    problem = make_problem(X, y, splits, n_classes=y.max() + 1, dtype=np.float64)
-    if held_out is None:
-        return Bilevel(problem, solver)
-    rows = make_problem(X, y, [(held_out[:0], held_out)] * 3, n_classes=y.max() + 1, dtype=np.float64)
-    return Bilevel(problem, solver, rows)
+    return Bilevel(make_problem(X, y, splits, n_classes=y.max() + 1, dtype=np.float64), solver)
 
 
 def run(bilevel, structure, start=0.0, **settings):
@@ -226,22 +220,32 @@ def test_the_descent_takes_an_optimizer_of_ones_own(structure, cancer, cancer_op
 
 
 @pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
-def test_a_continuation_keeps_the_best_step_by_held_out_rows(solver, cancer):
+def test_a_continuation_keeps_the_best_confirmed_step(solver, cancer):
     X, y = cancer
-    bilevel = bilevel_of(X, y, solver, held_out=np.arange(0, 569, 6))
+    bilevel = bilevel_of(X, y, solver)
     state, seen = solver.init(bilevel.problem, np.zeros(30)), []
     path = continuation(bilevel, state, per_feature(30).stages(), Descent(max_iter=25), lambda step, state: seen.append(step))
     assert seen == path.steps
     names = [step.structure.name for step in path.steps]
     confirmed = [i for i, name in enumerate(names) if name == "shared"] + [len(path.steps) - 1]
-    assert path.chosen.criterion == min(path.steps[i].criterion for i in confirmed)
+    assert path.chosen.value == min(path.steps[i].value for i in confirmed if not path.steps[i].rough)
     assert path.chosen is path.steps[path.best]
     np.testing.assert_array_equal(path.state.log_penalties, path.chosen.log_penalties)
-    assert path.chosen.criterion == np.mean(path.chosen.held_out)
+    shared, per_feature_ = path.stages
+    assert np.isnan(shared.gain) and per_feature_.gain > 0 and per_feature_.kept
+
+
+def test_a_stage_that_gains_less_than_its_noise_is_not_kept(cancer):
+    bilevel = bilevel_of(*cancer, Aid())
+    stages, descent = per_feature(30).stages(), Descent(max_iter=10)
+    state = bilevel.solver.init(bilevel.problem, np.zeros(30))
+    path = continuation(bilevel, state, stages, descent, margin=1e6)
+    assert path.chosen.structure.name == "shared"
+    assert [stage.kept for stage in path.stages] == [True, False]
 
 
 def test_a_stage_that_is_stopped_is_confirmed_and_the_last(cancer):
-    bilevel = bilevel_of(*cancer, Aid(), held_out=np.arange(0, 569, 6))
+    bilevel = bilevel_of(*cancer, Aid())
     state = bilevel.solver.init(bilevel.problem, np.zeros(30))
     stages = [per_feature(30), shared(30)]
     path = continuation(bilevel, state, stages, Descent(), lambda step, state: True)

@@ -59,14 +59,15 @@ def test_splits_mean_and_chosen_step_are_drawn(shared):
     assert display.figure_ is display.ax_.figure
 
 
-def test_held_out_rows_and_stages_are_drawn(per_feature):
+def test_stages_and_their_gains_are_drawn(per_feature):
     display = HypergradientSearchDisplay.from_estimator(per_feature)
     results = per_feature.cv_results_
-    assert len(display.lines_) == 3 + 1 + 1
-    np.testing.assert_array_equal(drawn(display.lines_[-1]), -results["mean_held_out_score"])
-    assert drawn(display.best_line_) == [-results["mean_held_out_score"][per_feature.best_index_]]
-    assert [text.get_text() for text in display.ax_.texts] == ["moments", "per_feature"]
-    first = np.flatnonzero(results["structure"] == "moments")[0]
+    assert len(display.lines_) == 3 + 1
+    texts = [text.get_text().split("  ") for text in display.ax_.texts]
+    assert [name for name, _ in texts] == ["moments+evidence", "per_feature"]
+    for (_, gain), stage in zip(texts, per_feature.stages_[1:], strict=True):
+        assert float(gain.split()[0]) == pytest.approx(-stage.gain, rel=0.1)
+    first = np.flatnonzero(results["structure"] == "moments+evidence")[0]
     assert display.ax_.lines[-2].get_xdata()[0] == first - 0.5
 
 
@@ -75,10 +76,9 @@ def test_a_score_is_drawn_as_it_is(cancer):
     display = HypergradientSearchDisplay.from_estimator(search)
     np.testing.assert_allclose(drawn(display.lines_[3]), search.cv_results_["mean_test_accuracy"], rtol=1e-12)
     assert display.ax_.get_ylabel() == "accuracy"
-    assert len(display.lines_) == 4  # the log loss of the held-out rows is on another scale
     loss = HypergradientSearchDisplay.from_estimator(search, metric="neg_log_loss")
     np.testing.assert_allclose(drawn(loss.lines_[3]), -search.cv_results_["mean_test_neg_log_loss"], rtol=1e-12)
-    assert len(loss.lines_) == 5
+    assert len(loss.lines_) == 4
 
 
 def test_several_scores_without_a_refit_have_no_chosen_step(cancer):

@@ -28,7 +28,7 @@ class FullNewton:
         return SimpleNamespace(log_penalties=np.array(log_penalties), W=W, V=V, n_epochs=0.0)
 
     def advance(self, problem, state, n_epochs=1.0):
-        penalties = np.append(np.exp(state.log_penalties), 0.0)[None, None]
+        penalties = np.pad(np.exp(np.atleast_2d(state.log_penalties)), ((0, 0), (0, 1)))[:, None]
         lower, upper = replace(problem.objective(TRAIN), penalties=penalties), problem.objective(VALIDATION)
         for _ in range(30):
             point = lower.at(state.W)
@@ -47,7 +47,8 @@ class FullNewton:
         return upper.losses(upper.outputs(state.W))
 
     def log_gradient(self, problem, state):
-        return -np.exp(state.log_penalties) * (state.W * state.V)[..., :-1].sum(axis=(0, 1)) / problem.n_splits
+        products = (state.W * state.V)[..., :-1].sum(axis=1) / problem.n_splits
+        return -np.exp(state.log_penalties) * (products.sum(axis=0) if state.log_penalties.ndim == 1 else products)
 
     def progress(self, problem, state):
         return Progress(residual=0.0, gradient_error=0.0, value_error=0.0)

@@ -18,10 +18,12 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, Normalizer, OneHotEncoder, StandardScaler
+from sksid._kernels._layout import UNUSED
 
 from sksid import HypergradientSearchCV
 from sksid._data import prepare
 from sksid._estimators import read
+from sksid._parts import make_parts
 from sksid._pipeline import preprocessing_steps
 from sksid.problem import Problem
 from sksid.solvers import _together
@@ -116,7 +118,7 @@ def test_preprocessing_is_fitted_once_a_split_on_its_training_rows(structure, ca
     assert len(splits) == 3
     assert everything == set(range(len(y)))
     seen = set().union(*splits)
-    assert (len(seen) < len(y)) == (structure == "per_feature")  # held-out rows are in none
+    assert len(seen) == len(y)
     for rows, (train, _) in zip(splits, StratifiedKFold(3).split(X, y), strict=True):
         assert rows == set(train) & seen
     assert search.n_iter_ > 1
@@ -358,21 +360,19 @@ def test_stateless_preprocessing_leaves_one_problem(cancer):
     routed = search._get_routed_params_for_fit({})
     data = prepare(search.estimator, X, y, read(search.estimator), routed, structure="shared", cv=3)
     assert data.split_views is None
-    problem, held_out = data.problems()
+    problem = data.problem()
     assert isinstance(problem, Problem)
     assert problem.n_splits == 3
-    assert held_out is None
 
 
 @pytest.mark.parametrize("estimator", [LogisticRegression(), make_pipeline(Normalizer(), LogisticRegression())])
-def test_search_held_out_rows_and_final_fit_share_the_rows(estimator, cancer):
+def test_search_parts_and_final_fit_share_the_rows(estimator, cancer):
     X, y = cancer
     data = prepare(estimator, X, y, read(estimator), search_for(estimator)._get_routed_params_for_fit({}), cv=3, random_state=0)
-    problem, held_out = data.problems()
-    final = data.final_problem()
-    for other in (problem, held_out):
+    final, parts = data.final_problem(), make_parts(data)
+    for other in (data.problem(), *(problem for part in parts for problem in (part.inner, part.rest, part.judge))):
         assert np.shares_memory(other.rows.values, final.rows.values)
-    assert final.n_rows == len(y) == problem.n_rows + held_out.n_rows
+    assert final.n_rows == len(y) == sum((part.judge.roles.role != UNUSED).sum() for part in parts)
 
 
 # ---- metadata -----------------------------------------------------------------------------------------------------------

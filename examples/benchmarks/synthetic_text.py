@@ -5,7 +5,7 @@ loss to 1e-3), with the 10 values of C that are the default, and with the 20 tha
 optimum. At the default tol=1e-4 lbfgs stops early, and repeats a loss from one C to the next: at its best C it is 1.2e-3 below
 the loss of tol=1e-6. So it is timed with tol=1e-5 too, where it is not; newton-cg has converged at 1e-4.
 
-Then one penalty a feature, stopped by held-out rows, against the grid with lbfgs: its log loss on 20,000 fresh rows should
+Then one penalty a feature, cross-fitted, against the grid with lbfgs: its log loss on 20,000 fresh rows should
 be at least 5% lower than the shared grid's.
 
     python examples/benchmarks/synthetic_text.py
@@ -77,7 +77,7 @@ def main():
     rows = [row_of(name, model, seconds, X_test, y_test) for name, model in results.items()]
     print(f"{X.shape[0]:,} x {X.shape[1]:,}, {X.nnz:,} non-zeros, {y.mean():.1%} positive; medians of {args.repeats}\n")
     common.table(rows)
-    print("\nThe cv loss of the search per feature is that of its held-out rows, which are in no split.")
+    print("\nThe cv loss of the search per feature is nested: each fold's penalties are found without it.")
     losses = {row[""]: row["test log loss"] for row in rows}
     gain = 1 - losses["search per feature"] / losses["grid of 10, lbfgs"]
     share = seconds["search per feature"] / seconds["grid of 10, lbfgs"]

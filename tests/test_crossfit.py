@@ -1,0 +1,228 @@
+"""Cross-fitting: each split judges, once, a descent that has not seen its validation rows; and structure="auto"."""
+
+import numpy as np
+import pytest
+from searches import search_for
+from sklearn.datasets import make_classification
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold, StratifiedKFold, StratifiedShuffleSplit, TimeSeriesSplit
+from sklearn.pipeline import make_pipeline
+
+from sksid import HypergradientSearchCV
+from sksid._samples import Samples
+from sksid.crossfit import CrossFit, Descents, Part, gain_of
+from sksid.problem import make_problem
+from sksid.solvers import Aid, Dual
+from sksid.structures import per_feature
+
+NONE = np.arange(0)
+
+
+@pytest.fixture(scope="module")
+def sparse_truth():
+    """600 rows to fit and 6,000 fresh ones; 5 of 60 features matter."""
+    X, y = make_classification(6600, 60, n_informative=5, n_redundant=0, random_state=0)
+    return X[:600], y[:600], X[600:], y[600:]
+
+
+def part_of(X, y, folds, m):
+    n_splits, inner = folds.max() + 1, []
+    for k in np.setdiff1d(np.arange(n_splits), [m]):
+        inner.append((np.flatnonzero((folds != m) & (folds != k)), np.flatnonzero(folds == k)))
+    splits = inner, [(np.flatnonzero(folds != m), NONE)], [(NONE, np.flatnonzero(folds == m))]
+    return Part(*(make_problem(X, y, these, n_classes=y.max() + 1, dtype=np.float64) for these in splits))
+
+
+def first_step(part, solver, n_features):
+    structure = per_feature(n_features)
+    descents = Descents(CrossFit(), [part], solver, np.zeros(n_features), (-9.0, 9.0))
+    return next(descents.run(structure, [(structure, structure)]))
+
+
+def samples_of(y, splits):
+    classes, labels = np.unique(y, return_inverse=True)
+    return Samples(labels, classes, None, splits)
+
+
+# ---- the descents and their judges ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
+def test_a_descent_does_not_see_the_rows_that_judge_it(solver, cancer):
+    X, y = cancer
+    folds = np.arange(len(y)) % 4
+    spoilt_X, spoilt_y = np.where((folds == 1)[:, None], 3.0 * X, X), np.where(folds == 1, 1 - y, y)
+    found = []
+    for rows, labels in ((X, y), (spoilt_X, spoilt_y)):
+        found.append(first_step(part_of(rows, labels, folds, 1), solver, 30))
+    np.testing.assert_array_equal(found[0].theta, found[1].theta)
+    assert found[1].value > 2 * found[0].value
+
+
+def test_a_judgment_is_the_loss_of_the_model_of_all_other_rows(cancer):
+    X, y = cancer
+    folds = np.arange(len(y)) % 3
+    for m in range(3):
+        step = first_step(part_of(X, y, folds, m), Aid(), 30)
+        scale = np.exp(-0.5 * step.log_penalties)  # a penalty λ_j is a penalty of 1 on x_j / √λ_j
+        model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(X[folds != m] * scale, y[folds != m])
+        expected = log_loss(y[folds == m], model.predict_proba(X[folds == m] * scale))
+        assert step.value == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
+def test_gradients_of_inner_splits_with_penalties_of_their_own_are_right(solver, cancer):
+    X, y = cancer[0][:, :6], cancer[1]
+    part, start = part_of(X, y, np.arange(len(y)) % 4, 2), np.random.RandomState(0).randn(3, 6)
+    structure = per_feature(6)
+
+    def solved(theta):
+        state = solver.init(part.inner, start + structure.change(theta))
+        for _ in range(150):
+            state = solver.advance(part.inner, state)
+        gradient = structure.pull_back(solver.log_gradient(part.inner, state))
+        return solver.losses(part.inner, state, part.inner).mean(), gradient
+
+    _, gradient = solved(np.zeros(6))
+    ends = [[solved(sign * 1e-3 * unit)[0] for sign in (1, -1)] for unit in np.eye(6)]
+    np.testing.assert_allclose(gradient, [(up - down) / 2e-3 for up, down in ends], rtol=1e-2, atol=1e-7)
+
+
+def test_a_gain_is_paired():
+    hard = np.array([0.2, 0.9, 0.5, 1.4])
+    gain, error = gain_of(hard, hard - [0.1, 0.1, 0.1, 0.1])
+    assert (gain, error) == (pytest.approx(0.1), pytest.approx(0.0, abs=1e-12))
+    assert gain_of(np.array([0.3]), np.array([0.1])) == (pytest.approx(0.2), 0.0)
+
+
+# ---- inner splits ---------------------------------------------------------------------------------------------------------
+
+
+def test_inner_splits_lie_in_the_training_rows_and_keep_groups_together():
+    random = np.random.RandomState(0)
+    y, groups = random.randint(0, 2, 300), random.randint(0, 40, 300)
+    splits = list(GroupKFold(5).split(y, y, groups))
+    samples = samples_of(y, splits)
+    for m, (training, validation) in enumerate(splits):
+        inner = samples.inner_splits(m)
+        assert len(inner) == 2
+        for train, val in inner:
+            assert set(train) | set(val) <= set(training)
+            assert not {*groups[train]} & {*groups[val]}
+            assert not {*groups[train], *groups[val]} & {*groups[validation]}
+
+
+def test_splits_that_cannot_be_split_again_judge_all_the_same():
+    y = np.arange(120) % 2
+    samples = samples_of(y, list(TimeSeriesSplit(3).split(y)))
+    assert [len(samples.inner_splits(m)) for m in range(3)] == [0, 1, 2]
+    X = np.random.RandomState(0).randn(120, 8) + y[:, None]
+    search = search_for("per_feature", cv=TimeSeriesSplit(3)).fit(X, y)
+    assert search.cv_results_["is_nested"].any()
+
+
+def test_without_two_splits_one_penalty_is_tuned(cancer):
+    once = StratifiedShuffleSplit(1, random_state=0)
+    with pytest.warns(UserWarning, match="early_stopping='auto': cv makes no two splits") as caught:
+        search = search_for("per_feature", cv=once).fit(*cancer)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert search.structure_.name == "shared"
+    assert search_for("auto", cv=once).fit(*cancer).structure_.name == "shared"
+    with pytest.raises(ValueError, match="early_stopping=True: cv makes no two splits"):
+        search_for("per_feature", cv=once, early_stopping=True).fit(*cancer)
+
+
+# ---- searches -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_score_of_many_penalties_is_honest():
+    """Coins cannot be foretold: a nested score says so, the score of penalties that fit their judges does not."""
+    nested, fitted = [], []
+    for seed in range(6):
+        random = np.random.RandomState(seed)
+        X, y = random.randn(150, 40), random.permutation(np.arange(150) % 2)
+        nested.append(-search_for("per_feature", cv=5, random_state=seed).fit(X, y).best_score_)
+        fitted.append(-search_for("per_feature", cv=5, early_stopping=False, max_iter=30).fit(X, y).best_score_)
+    assert np.mean(nested) > np.log(2) - 0.01
+    assert np.mean(fitted) < np.log(2) - 0.05
+
+
+def test_a_nested_score_is_that_of_fresh_rows(sparse_truth):
+    X, y, fresh_X, fresh_y = sparse_truth
+    search = search_for("per_feature", cv=5).fit(X, y)
+    assert search.cv_results_["is_nested"][search.best_index_]
+    assert search.best_score_ == search.cv_results_["mean_test_score"][search.best_index_]
+    fresh = log_loss(fresh_y, search.predict_proba(fresh_X))
+    spread = np.std([search.cv_results_[f"split{k}_test_score"][search.best_index_] for k in range(5)], ddof=1) / np.sqrt(5)
+    assert -search.best_score_ == pytest.approx(fresh, abs=3 * spread)
+
+
+def test_auto_finds_few_features_among_many(sparse_truth):
+    X, y, fresh_X, fresh_y = sparse_truth
+    losses = [log_loss(fresh_y, search_for(s, cv=5).fit(X, y).predict_proba(fresh_X)) for s in ("shared", "auto")]
+    assert losses[1] < 0.97 * losses[0]
+
+
+def test_auto_stays_at_one_penalty_where_labels_are_shuffled(sparse_truth):
+    X, y, fresh_X, fresh_y = sparse_truth
+    y = np.random.RandomState(1).permutation(y)
+    losses = [log_loss(fresh_y, search_for(s, cv=5).fit(X, y).predict_proba(fresh_X)) for s in ("shared", "auto")]
+    assert losses[1] == pytest.approx(losses[0], abs=0.01)
+
+
+@pytest.mark.parametrize("counts", [(45, 45), (180, 20)], ids=["few rows", "few of a class"])
+def test_auto_stays_at_one_penalty_with_few_rows(counts):
+    y = np.repeat([0, 1], counts)
+    X = np.random.RandomState(0).randn(y.size, 10) + y[:, None] * (np.arange(10) < 2)
+    search = search_for("auto", cv=5).fit(X, y)
+    assert search.structure_.name == "shared"
+    assert [stage.structure for stage in search.stages_] == ["shared"]
+    np.testing.assert_array_equal(search.penalties_, search_for("shared", cv=5).fit(X, y).penalties_)
+
+
+def test_stages_say_what_they_gained(sparse_truth):
+    search = search_for("auto", cv=5).fit(*sparse_truth[:2])
+    first, *others = search.stages_
+    assert first.structure == "shared" and np.isnan(first.gain) and first.kept
+    assert [stage.structure for stage in others][-1] == "per_feature"
+    assert all(stage.kept == (stage.gain > stage.standard_error) for stage in others)
+    kept = [stage for stage in search.stages_ if stage.kept]
+    assert search.structure_.name == kept[-1].structure
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_search_is_reproducible_for_any_number_of_threads(n_jobs, sparse_truth, documents):
+    X, y = sparse_truth[:2]
+    first, second = (search_for("per_feature", n_jobs=n).fit(X, y) for n in (None, n_jobs))
+    np.testing.assert_array_equal(first.penalties_, second.penalties_)
+    assert first.best_score_ == second.best_score_
+
+
+def test_cross_fitting_with_a_vocabulary_for_each_split(documents):
+    search = search_for("per_feature", estimator=make_pipeline(CountVectorizer(), LogisticRegression())).fit(*documents)
+    assert search.cv_results_["is_nested"].any()
+    assert search.penalties_.size == len(search.best_estimator_[0].vocabulary_)
+
+
+def test_a_callable_refit_may_take_a_nested_step(cancer):
+    search = search_for("per_feature", refit=lambda results: int(np.argmax(results["is_nested"]))).fit(*cancer)
+    assert search.cv_results_["is_nested"][search.best_index_]
+    assert search.structure_.name == "moments+evidence"
+    assert np.ptp(search.penalties_) > 0
+
+
+def test_without_cross_fitting_the_validation_loss_chooses(cancer):
+    search = search_for("per_feature", early_stopping=False, max_iter=20).fit(*cancer)
+    assert "is_nested" not in search.cv_results_
+    assert search.best_score_ == search.cv_results_["mean_test_score"][search.best_index_]
+
+
+def test_few_hyperparameters_are_cross_fitted_where_asked(cancer):
+    search = search_for(np.arange(30) // 15, early_stopping=True, cv=StratifiedKFold(4)).fit(*cancer)
+    assert search.cv_results_["is_nested"].any()
+
+
+def test_auto_is_the_default():
+    assert HypergradientSearchCV(LogisticRegression()).structure == "auto"
