@@ -61,6 +61,7 @@ class Directions:
     def divide(self, objective: Objective) -> Callable[[NDArray], NDArray]:
         """Multiplication by the inverse, of arrays in the shape of W."""
         inverses = [self._inverse(objective, k) for k in range(len(self.rows))]
+        stacked = [(np.concatenate(rows), np.concatenate(v).T) for rows, v in zip(self.rows, self.vectors, strict=True)]
         (symv,) = get_blas_funcs(("symv",), dtype=self.dtype)
         base, products = self.base, objective.products
         if self.dtype == np.float32:
@@ -75,21 +76,21 @@ class Directions:
             back = np.zeros_like(outputs)
             for k, inverse in enumerate(inverses):
                 if inverse.size:
-                    self._through(symv, inverse, k, outputs[k], back[k])
+                    self._through(symv, inverse, self.rows[k], *stacked[k], outputs[k], back[k])
             flat = back.reshape(-1, back.shape[-1])
             sums = flat.sum(axis=1) if objective.fit_intercept else np.zeros(len(flat))
             return scaled - np.column_stack([products.pull(flat), sums]).reshape(x.shape) / base
 
         return divide
 
-    def _through(self, symv, inverse, k, outputs, back):
-        """Back = A (I + UᵀΛ⁻¹U)⁻¹ Aᵀ outputs in the rows of split k, with the vectors √ω v as columns of A."""
-        levels = list(zip(self.rows[k], self.vectors[k], strict=True))
-        along = [np.einsum("ci,ic->i", outputs[:, rows], vectors) for rows, vectors in levels]
-        solved = symv(1.0, inverse, np.concatenate(along), lower=1)
-        ends = np.cumsum([len(rows) for rows in self.rows[k]])
-        for (rows, vectors), part in zip(levels, np.split(solved, ends[:-1]), strict=True):
-            back[:, rows] += (vectors * part[:, None]).T
+    @staticmethod
+    def _through(symv, inverse, levels, rows, vectors, outputs, back):
+        """Back = A (I + UᵀΛ⁻¹U)⁻¹ Aᵀ outputs in the rows of a split, with the vectors √ω v as columns of A."""
+        solved = vectors * symv(1.0, inverse, (outputs[:, rows] * vectors).sum(axis=0), lower=1)
+        end = 0
+        for level in levels:  # in which each row is once
+            start, end = end, end + level.size
+            back[:, level] += solved[:, start:end]
 
     def _inverse(self, objective, k):
         """(I + UᵀΛ⁻¹U)⁻¹ of a split, its lower triangle."""

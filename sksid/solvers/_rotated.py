@@ -128,8 +128,9 @@ class Rotated:
         """∂F/∂log λ, (n_features,), Eq. (4)."""
         if state.problem is None:
             return self.solver.log_gradient(problem, state.own)
-        inner = problem.penalty.inner(self.coefficients(problem, state)[0], self.adjoint(problem, state)[0])
-        return log_gradient(state.log_penalties, inner.sum(axis=(0, 1)), problem.n_splits)
+        sides = [side(state.problem, state.own)[0] for side in (self.solver.coefficients, self.solver.adjoint)]
+        W, V = np.split(_in_features(problem, state, np.concatenate(sides), None)[0], 2)  # in one pass over the rows
+        return log_gradient(state.log_penalties, problem.penalty.inner(W, V).sum(axis=(0, 1)), problem.n_splits)
 
     def progress(self, problem: Problem, state: RotatedState) -> Progress:
         """That of the solver below."""
