@@ -40,18 +40,17 @@ class HypergradientSearchCV(BaseSearchCV):
     structure : {"auto", "shared", "moments", "evidence", "blocks", "per_feature"}, callable, object, list, dict, array-like \
             or Structure, default="auto"
         What has a penalty of its own, among the features that reach the final step. ``"auto"`` goes from one penalty for all
-        features to penalties that follow the features' moments and evidence, and on to one for each feature, as far as the
-        loss falls by more than one standard error; with fewer than 100 rows, or 30 outside of the largest class, it stays at
-        one penalty. ``"blocks"``: each transformer of a
-        ColumnTransformer or FeatureUnion. A dict ``{name: columns}``: each block of columns, given by names (of features, or
-        of transformers), positions, a slice or a mask; columns that it leaves out are the block "rest". An array of shape
-        (n_features,) labels the groups; a matrix A of shape (n_features, n_params) gives log λ = A θ above the tuned shared
-        level. Descriptors make A of what the training rows of each split say of the features: ``"moments"``, their log
-        second moment and its square; ``"evidence"``, the log of one plus the score statistic of the feature alone; any
-        ``f(X_train, y_train, sample_weight)`` that returns (n_features,) or (n_features, n_columns), or an object whose
-        ``fit(X_train, y_train).transform(X_train)`` does; or a list of these. Columns are brought to unit spread; one
-        without spread is left out. See :ref:`descriptors`. In a Pipeline, a feature has the same penalty, or the same
-        hyperparameters, in all splits: those of its name, or of its position where there are no names. A feature that no
+        features to penalties that follow the features' moments and evidence, and on to one for each feature, as far as the loss
+        falls by more than one standard error; with fewer than 100 rows, or 30 outside of the largest class, it stays at one
+        penalty. ``"blocks"``: each transformer of a ColumnTransformer or FeatureUnion. A dict ``{name: columns}``: each block
+        of columns, given by names (of features, or of transformers), positions, a slice or a mask; columns that it leaves out
+        are the block "rest". An array of shape (n_features,) labels the groups; a matrix A of shape (n_features, n_params)
+        gives log λ = A θ above the tuned shared level. Descriptors make A of what the training rows of each split say of the
+        features: ``"moments"``, their log second moment and its square; ``"evidence"``, the log of one plus the score statistic
+        of the feature alone; any ``f(X_train, y_train, sample_weight)`` that returns (n_features,) or (n_features, n_columns),
+        or an object whose ``fit(X_train, y_train).transform(X_train)`` does; or a list of these. Columns are brought to unit
+        spread; one without spread is left out. See :ref:`descriptors`. In a Pipeline, a feature has the same penalty, or the
+        same hyperparameters, in all splits: those of its name, or of its position where there are no names. A feature that no
         split has seen keeps its penalty of the stage before, the shared one where there is no other.
     unpenalized : str, slice or array-like, default=None
         Features without a penalty, like the intercept: names (of features, or of transformers), positions, a slice or a mask
@@ -90,9 +89,8 @@ class HypergradientSearchCV(BaseSearchCV):
     n_jobs : int, default=None
         Splits that are preprocessed at the same time, in processes; that are descended on at the same time, in threads (those
         with preprocessing of their own, the parts of cross-fitting, and two halves of the others where there are more than two
-        classes and much data);
-        and that are scored at the same time, where ``scoring`` is not the log loss. The result is the same for any number,
-        bit for bit.
+        classes and much data); and that are scored at the same time, where ``scoring`` is not the log loss. The result is the
+        same for any number, bit for bit.
     random_state : int, RandomState instance or None, default=None
         Of the order of visits.
     verbose : int, default=0
@@ -112,9 +110,9 @@ class HypergradientSearchCV(BaseSearchCV):
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
         A row for each outer step, with GridSearchCV's keys; ``is_nested`` where a structure is cross-fitted: whether each
-        split's penalties were found without its validation rows. Steps are solved to the accuracy of their
-        step; the chosen one once more, to convergence, which its time and epochs include. With blocks there is a column for
-        each one's parameter, such as ``C_text``; with descriptors, for each one's hyperparameter, such as ``theta_evidence``.
+        split's penalties were found without its validation rows. Steps are solved to the accuracy of their step; the chosen one
+        once more, to convergence, which its time and epochs include. With blocks there is a column for each one's parameter,
+        such as ``C_text``; with descriptors, for each one's hyperparameter, such as ``theta_evidence``.
     penalties_ : ndarray of shape (n_features,)
         λ_j of the refit, 1/C_j in scikit-learn's scaling, of the features that reach the final step; 0 where there is none.
     block_params_ : dict
