@@ -163,7 +163,17 @@ class Data:
         middle = replace(self.wanted, structure=DESCRIPTORS).structure_of(replace(self.features, splits=self.training))
         return (first,), (middle, last) if middle.n_params > 1 else (last,)
 
-    @property
+    def inner_splits(self, m: int) -> list[tuple[NDArray, NDArray]]:
+        """``Samples.inner_splits``, in the numbers of the split's own rows where it has its own features."""
+        inner = self.samples.inner_splits(m)
+        if self.split_views is None:
+            return inner
+        train = self.samples.splits[m][0]
+        place = np.empty(self.samples.n_samples, dtype=np.intp)
+        place[train] = np.arange(train.size)
+        return [(place[train], place[val]) for train, val in inner]
+
+    @cached_property
     def training(self) -> list[Training]:
         """The training rows of each split: of all rows, or in the split's own features."""
         return _training(self.features.rows[0], self.samples, self.split_views)
@@ -201,10 +211,11 @@ class Data:
     def own_rows(self) -> list[tuple[Rows, NDArray, tuple[NDArray, NDArray]]]:
         """Of each split, its rows in its own features, which samples these are, and which are for training and validation."""
         found = []
-        for own, (train, val) in zip(self.split_views or [], self.samples.splits, strict=True):
+        for k, (own, (train, val)) in enumerate(zip(self.split_views or [], self.samples.splits, strict=True)):
             samples = np.concatenate([train, val])
             split = np.arange(train.size), np.arange(train.size, samples.size)
-            found.append((lay_out(_stack([own.view.X, own.val]), [split], self.seed), samples, split))
+            splits = [split, *(self.inner_splits(k) if self.cross_fits else [])]
+            found.append((lay_out(_stack([own.view.X, own.val]), splits, self.seed), samples, split))
         return found
 
     def _join(self, parts):
@@ -282,10 +293,10 @@ def prepare(
 
 def _cross_fits(samples, wanted, structure, early_stopping):
     """Whether the structure is cross-fitted; one shared penalty instead where it should be and the rows do not allow it."""
+    if wanted.is_auto and (structure.n_params == 1 or not samples.bears_many):
+        return replace(wanted, structure="shared"), False
     if early_stopping is False or structure.n_params == 1 or (early_stopping == "auto" and structure.is_few):
         return wanted, False
-    if wanted.is_auto and not samples.bears_many:
-        return replace(wanted, structure="shared"), False
     if any(samples.inner_splits(m) for m in range(len(samples.splits))):
         return wanted, True
     why = "cv makes no two splits that leave training rows of every class, and validation rows, in the training rows of another"

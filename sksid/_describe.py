@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
-from sksid._structure import MOMENTS, Structure, described
+from sksid._structure import LEVEL, MOMENTS, Structure, described
 from sksid.descriptors import evidence, log_moments, moments, second_moments, standardized
 
 NAMED: Mapping[str, Callable] = {"moments": moments, "evidence": evidence}
@@ -187,6 +187,10 @@ def describe(asked: Sequence[Descriptor], whole: FeatureRows, splits: Sequence[T
     of_splits: list[dict] = [{} for _ in splits]
     for descriptor in asked:
         table = descriptor.table((whole, None), n_features, "all rows")
+        if taken := table.keys() & {LEVEL, *of_whole}:
+            raise ValueError(
+                f"structure: two columns have the name {taken.pop()!r}. Rename the descriptor {descriptor.name!r}."
+            )
         of_whole |= table
         for number, (rows, train) in enumerate(splits):
             same = descriptor.function is moments and rows is whole

@@ -59,14 +59,14 @@ class Target:
         """``{full_name: value}`` for ``set_params``: the geometric mean of the penalties, unpenalized features left out."""
         return {self.full_name: self.scaled(float(np.mean(log_penalties[np.isfinite(log_penalties)])), n_train)}
 
-    def split_scales(self, n_trains: ArrayLike) -> NDArray[np.float64]:
+    def split_scales(self, n_trains: ArrayLike, n_train: float) -> NDArray[np.float64]:
         """What multiplies the weights of each split, so that one λ means the same parameter in all: (n_splits,).
 
         ``C`` weighs a sum and is the same λ for any number of rows. ``alpha`` weighs a mean: λ_k = alpha n_k is brought to
-        the λ of the mean size n by weights n / n_k.
+        the λ of the size n = ``n_train`` by weights n / n_k.
         """
         n_trains = np.asarray(n_trains, dtype=np.float64)
-        return np.ones_like(n_trains) if self.parameter == "C" else n_trains.mean() / n_trains
+        return np.ones_like(n_trains) if self.parameter == "C" else n_train / n_trains
 
     def refit_scale(self, n_rows: int, n_train: float) -> float:
         """What the search's λ is multiplied by in a fit on all rows, at the same ``C`` or ``alpha``."""

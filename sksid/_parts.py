@@ -34,13 +34,14 @@ def structures_of(data: Data, structure: Structure) -> list[tuple[Structure, Str
 
 def _part(data, m):
     samples, columns, split = slice(None), None, data.samples.splits[m]
-    rows, inner = data.rows, data.samples.inner_splits(m)
+    rows, inner, inner_scale = data.rows, data.inner_splits(m), None
     scale = data.samples.train_scale(data.target)[:, [m]]
-    inner_scale = replace(data.samples, splits=inner).train_scale(data.target) if inner else None
+    if inner:
+        nested = replace(data.samples, splits=data.samples.inner_splits(m))
+        inner_scale = nested.train_scale(data.target, data.samples.n_train)
     if data.split_views is not None:
-        place, columns = _places(data, m), data.split_views[m].columns
+        columns = data.split_views[m].columns
         rows, samples, split = data.own_rows[m]
-        inner = [(place[train], place[val]) for train, val in inner]
     make = partial(data.problem_of, rows, samples=samples, dtype=data.dtype)
     problems = [
         make(inner, train_scale=inner_scale) if inner else None,
@@ -52,24 +53,18 @@ def _part(data, m):
     return Part(*problems)
 
 
-def _places(data, m):
-    """Where a sample stands among the training rows of split m, (n_samples,)."""
-    train = data.samples.splits[m][0]
-    place = np.empty(data.samples.n_samples, dtype=np.intp)
-    place[train] = np.arange(train.size)
-    return place
-
-
 def _on_inner_splits(data, m, structure):
     """The structure with a matrix for each inner split of part m; a column of zeros where a descriptor has no spread."""
-    training = [train for train, _ in data.samples.inner_splits(m)]
+    training = [train for train, _ in data.inner_splits(m)]
     if not training:
         return structure.for_refit
-    if data.split_views is not None:
-        training = [_places(data, m)[train] for train in training]
+    if not structure.terms:  # a user's matrices, of which that of the split is the nearest
+        return replace(structure, per_split=(structure.per_split[m],) * len(training))
     own = data.described([(data.training[m][0], train) for train in training])
-    columns = [structure.terms.index(term) for term in own.terms or structure.terms[:1]]
+    names = own.terms or structure.terms[:1]
+    here = [k for k, term in enumerate(names) if term in structure.terms]
+    there = [structure.terms.index(names[k]) for k in here]
     matrices = [np.zeros((structure.n_features, structure.n_params)) for _ in training]
     for matrix, A in zip(matrices, own.per_split or [own.matrix] * len(training), strict=True):
-        matrix[:, columns] = A
+        matrix[:, there] = A[:, here]
     return replace(structure, per_split=tuple(matrices))

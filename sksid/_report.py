@@ -156,6 +156,7 @@ class Table:
     def best(self, path: Path, polished: Sequence[int]) -> int:
         """The best step: that of the stages where one is cross-fitted; by the scorer, where there is one; else by the loss.
 
+        Steps of stages that were not kept do not count.
         Losses of rough steps do not count where there are others. Among losses that differ by less than their accuracy, the
         latest step wins: its hypergradient has converged. A callable ``refit`` decides instead once ``polished``, the indices
         of the steps solved to convergence, is not empty.
@@ -168,9 +169,10 @@ class Table:
             return int(select_best_index(self.refit, None, results))
         if self.data.cross_fits:
             return path.best
+        kept = path.kept
         if steps[0].scores is not None and (name := self.score_name(steps[0])):
-            return self._best_score(steps, name)
-        judged = [i for i, step in enumerate(steps) if not step.rough] or range(len(steps))
+            return kept[self._best_score([steps[i] for i in kept], name)]
+        judged = [i for i in kept if not steps[i].rough] or kept
         candidates = judged if len(polished) < 3 else polished
         least = min(steps[i].value for i in candidates)
         return max(i for i in candidates if steps[i].value <= least * (1 + 3 * self.tol))

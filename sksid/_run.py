@@ -18,10 +18,10 @@ from sksid._parts import make_parts, structures_of
 from sksid._refit import MAX_EPOCHS, final_fit, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
 from sksid.crossfit import CrossFit, Descents
-from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, best_of, within_range
+from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
 from sksid.joint import Joint, groups_of_splits, in_groups, parts_of, whole
 from sksid.solvers import Solver
-from sksid.stages import Path, continuation, cross_fitted
+from sksid.stages import Path, continuation, cross_fitted, path_of
 
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
@@ -107,7 +107,7 @@ class Run:
     @property
     def _stages(self):
         plain, crossed = self.data.stages(warm=self._warm_penalties is not None)
-        if self.solver is not None and not self.solver.takes_split_penalties:
+        if self.solver is not None and self.solver.precise and not self.solver.takes_split_penalties:
             crossed = tuple(stage for stage in crossed if stage.per_split is None or stage is crossed[-1])
         return plain, crossed
 
@@ -123,8 +123,11 @@ class Run:
         bilevel, (plain, crossed) = self.problem(), self._stages
         log_penalties, top = self._start(bilevel), self._warm_penalties
         if top is not None:
-            log_penalties = within_range(top, bilevel.log_range)
-            top = None if crossed else top  # whose rows may be those of a part that judges
+            if crossed:  # the rows of a part may have had their say in all but the level
+                log_penalties, top = self.data.start(np.mean(top[np.isfinite(top)])), None
+            else:
+                log_penalties = top
+            log_penalties = within_range(log_penalties, bilevel.log_range)
         solvers.check_supported(bilevel.solver, bilevel.problem, log_penalties + _changes(self.data.structure))
         models = self._warm_models(bilevel.problem)
         state = bilevel.solver.init(bilevel.problem, log_penalties, seed=self.data.seed, start=models)
@@ -134,7 +137,7 @@ class Run:
 
     def _cross_fit(self, path, structures, on_step):
         bilevel, parts = path.bilevel, make_parts(self.data)
-        solver = _of_one_part(bilevel.solver)
+        solver = _in_one_thread(_of_one_part(bilevel.solver))
         if not solver.precise:
             solver = solvers.choose(parts[0].rest)
         if self.data.split_views is not None:
@@ -155,9 +158,10 @@ class Run:
 
     def best_of(self, steps: list[Step]) -> Path:
         """The path of an interrupted search, from its steps; with a new state, as the old one may be inconsistent."""
-        bilevel, best = self.problem(), best_of(steps)
-        state = bilevel.solver.init(bilevel.problem, steps[best].log_penalties, seed=self.data.seed)
-        return Path(bilevel, state, steps, best)
+        bilevel = self.problem()
+        path = path_of(bilevel, None, steps, self.data.margin)
+        state = bilevel.solver.init(bilevel.problem, path.chosen.log_penalties, seed=self.data.seed)
+        return replace(path, state=state)
 
     # ---- the chosen step ------------------------------------------------------------------------------------------------
 
@@ -217,8 +221,7 @@ class Run:
         """
         begin = time.perf_counter()
         data, target, step = self.data, self.data.target, path.chosen
-        solver = path.bilevel.solver
-        solver = _of_one_part(solver)
+        solver = _of_one_part(path.bilevel.solver)
         start = self.mean_model(path) if start is None else start
         coef, intercept, n_epochs = final_fit(data, solver, start, self.table.final_log_penalties(step))
         dtype = data.view.X.dtype
@@ -290,6 +293,15 @@ def _of_one_part(solver):
     if isinstance(solver, solvers.Relay):
         return replace(solver, first=_of_one_part(solver.first), then=_of_one_part(solver.then))
     return solver.solver if isinstance(solver, solvers.Together) else solver
+
+
+def _in_one_thread(solver):
+    """The solver of a part, where it is parts that are in threads."""
+    if isinstance(solver, solvers.Relay):
+        return replace(solver, first=_in_one_thread(solver.first), then=_in_one_thread(solver.then))
+    if isinstance(solver, solvers.Rotated):
+        return replace(solver, solver=_in_one_thread(solver.solver))
+    return replace(solver, n_jobs=None) if isinstance(solver, (solvers.Aid, solvers.Together)) else solver
 
 
 def make_run(

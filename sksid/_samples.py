@@ -1,6 +1,7 @@
 """The samples of a search: labels, weights, splits, and splits of the splits' training rows."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +41,14 @@ class Samples:
         """The mean number of training rows."""
         return float(np.mean([train.size for train, _ in self.splits]))
 
-    def train_scale(self, target: Target) -> NDArray:
-        """The factor on the weight of a training row, by class and split: (n_classes, n_splits)."""
+    def train_scale(self, target: Target, n_train: float | None = None) -> NDArray:
+        """The factor on the weight of a training row, by class and split: (n_classes, n_splits).
+
+        ``n_train`` is the number of training rows for which λ is meant, by default their mean number.
+        """
         weights = [self._class_weights(target, train) for train, _ in self.splits]
-        return np.ascontiguousarray(np.transpose(weights) * target.split_scales([train.size for train, _ in self.splits]))
+        scales = target.split_scales([train.size for train, _ in self.splits], self.n_train if n_train is None else n_train)
+        return np.ascontiguousarray(np.transpose(weights) * scales)
 
     def inner_splits(self, m: int) -> list[tuple[NDArray, NDArray]]:
         """Splits of the training rows of split ``m``: what the splits that follow it, in turn, have in common with them.
@@ -53,8 +58,8 @@ class Samples:
         others = [k % len(self.splits) for k in range(m + 1, m + len(self.splits))]
         own = np.zeros(self.n_samples, dtype=bool)
         own[self.splits[m][0]], own[self.splits[m][1]] = True, False
-        pairs = [tuple(rows[own[rows]] for rows in self.splits[k]) for k in others]
-        return [pair for pair in pairs if self._is_split(*pair)][:MAX_INNER]
+        pairs = (tuple(rows[own[rows]] for rows in self.splits[k]) for k in others)
+        return list(islice((pair for pair in pairs if self._is_split(*pair)), MAX_INNER))
 
     def _is_split(self, train, val):
         weight = np.ones(self.n_samples) if self.sample_weight is None else self.sample_weight
@@ -64,7 +69,8 @@ class Samples:
     @property
     def bears_many(self) -> bool:
         """Whether the rows are enough to judge more than one hyperparameter."""
-        return self.n_samples >= FEW_ROWS and self.n_samples - np.bincount(self.labels).max() >= FEW_OTHERS
+        labels = self.labels if self.sample_weight is None else self.labels[self.sample_weight > 0]
+        return labels.size >= FEW_ROWS and labels.size - np.bincount(labels).max() >= FEW_OTHERS
 
     def final_scale(self, target: Target) -> NDArray:
         """The same factor in a fit on all rows, (n_classes, 1)."""

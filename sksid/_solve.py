@@ -226,10 +226,11 @@ class _Watch:
     def missing(self, rtol, value_tol, value_rtol):
         """The shares of their errors that W and V may keep; above 1 where they have less than was asked for."""
         allowed, least = rtol * self.size + value_tol * self.value, LEAST_UNKNOWN if self.share is None else LEAST
-        gradient = np.divide(allowed, self.error, out=np.full((), MOST), where=self.error > 0)
+        gradient = float(allowed / self.error) if self.error > 0 else MOST
         value = min(value_rtol, rtol) * self.value / max(self.value_error, np.finfo(float).tiny)
-        adjoint = min(MOST, float(gradient)) if gradient >= 1 else max(least, 0.5 * float(gradient))
-        return (adjoint if value >= 1 else max(least, 0.5 * min(value, float(gradient)))), adjoint
+        adjoint = min(MOST, gradient) if gradient >= 1 else max(least, 0.5 * gradient)
+        lower = adjoint if value >= 1 else max(least, 0.5 * min(value, gradient))
+        return lower, adjoint
 
     @property
     def value_error(self):

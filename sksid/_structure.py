@@ -181,10 +181,10 @@ class Structure:
     def is_few(self) -> bool:
         """Whether it has few hyperparameters: at most 5, or at most 30 that are penalties of labeled groups or blocks.
 
-        Few are driven by converged hypergradients and a quasi-Newton model, and chosen by the validation rows. Many are
-        driven by hypergradients in progress, and cross-fitted. For a quasi-Newton model
-        each hyperparameter costs about one more converged hypergradient; a penalty of a whole group is determined by so
-        many features at once that up to 30 of them are worth it, and do not follow the noise of the validation rows.
+        Few are driven by converged hypergradients and a quasi-Newton model, and judged by the rows they are fitted to. Many are
+        driven by inexact hypergradients, and cross-fitted. For a quasi-Newton model each hyperparameter costs about one more
+        converged hypergradient; a penalty of a whole group is determined by so many features at once that up to 30 of them are
+        worth it, and do not follow the noise of the validation rows.
         """
         return self.n_params <= (FEW_LABELED if self.labels else FEW)
 
@@ -197,18 +197,15 @@ class Structure:
         """
         return self.shift is not None
 
-    def stages(self, second_moments: NDArray[np.float64] | None = None, cross_fits: bool = False) -> "tuple[Structure, ...]":
+    def stages(self, second_moments: NDArray[np.float64] | None = None) -> "tuple[Structure, ...]":
         """The structures to descend on in turn, from one shared penalty up to and including this one.
 
-        For groups and blocks whose features differ in scale, ``scaled`` comes between these two; for one penalty per feature,
-        if that is cross-fitted, ``moments`` does.
+        For groups and blocks whose features differ in scale, ``scaled`` comes between these two.
 
         Parameters
         ----------
         second_moments : ndarray of shape (n_features,), default=None
             Of the features. None leaves out the stage in between.
-        cross_fits : bool, default=False
-            Whether the last stage is cross-fitted.
 
         Returns
         -------
@@ -217,16 +214,12 @@ class Structure:
         """
         if self.name == "shared":
             return (self,)
-        between = None if second_moments is None else self._between(second_moments, cross_fits)
+        between = None if second_moments is None else self._between(second_moments)
         return (shared(self.n_features), *(() if between is None else (between,)), self)
 
-    def _between(self, second: NDArray[np.float64], cross_fits: bool) -> "Structure | None":
-        between = None
-        if self.labels:
-            between = self.scaled(second)
-        elif self.name == "per_feature" and cross_fits:
-            between = moments_of(second)
-        if between is None or between.name == "shared":
+    def _between(self, second: NDArray[np.float64]) -> "Structure | None":
+        between = self.scaled(second) if self.labels else None
+        if between is None:
             return None
         return between.without(self.for_refit.change(np.ones(self.n_params)) == 0)
 

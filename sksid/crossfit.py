@@ -24,7 +24,7 @@ from sksid.structures import Structure
 JUDGE_TOL = 1e-3  # of the fitted probabilities
 INNER_TOL = 0.2  # relative accuracy of the first hypergradient
 MAX_EPOCHS = 100  # of one solve
-FEW_STEPS = 3, 2, 2  # of few hyperparameters, from judgment to judgment
+FEW_STEPS = 3, 5, 7  # of few hyperparameters, before each judgment
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +113,12 @@ class CrossFit:
     optimizer: Optimizer = Momentum(rate=0.3)
     n_jobs: int | None = None
 
-    @property
-    def intervals(self) -> list[int]:
-        """How many steps of many hyperparameters are taken before each judgment."""
-        taken = [0]
-        while taken[-1] < self.max_steps:
+    def intervals(self, structure: Structure) -> list[int]:
+        """How many steps are taken before each judgment."""
+        taken = [0, *np.minimum(FEW_STEPS, self.max_steps).tolist()] if structure.is_few else [0]
+        while not structure.is_few and taken[-1] < self.max_steps:
             taken.append(min(taken[-1] + 1 + taken[-1] // 2, self.max_steps))
-        return np.diff(taken).tolist()
+        return [int(n_steps) for n_steps in np.diff(taken) if n_steps]
 
 
 class Descents:
@@ -197,7 +196,7 @@ class Descents:
         for descent, own in zip(self.each, structures, strict=True):
             descent.begin(*own)
         without = 0
-        for n_steps in FEW_STEPS if structure.is_few else self.settings.intervals:
+        for n_steps in self.settings.intervals(structure):
             since = time.perf_counter(), self._n_epochs
             with single_blas_thread:
                 parallel = Parallel(n_jobs=self.settings.n_jobs, require="sharedmem")

@@ -6,6 +6,7 @@ Stages of few hyperparameters are descended on all splits; a last one of many is
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,12 @@ class Path:
     def chosen(self) -> Step:
         """The best step itself."""
         return self.steps[self.best]
+
+    @property
+    def kept(self) -> list[int]:
+        """The steps of the stages that were kept; all of them where no stage has ended."""
+        left_out = {stage.structure for stage in self.stages if not stage.kept}
+        return [i for i, step in enumerate(self.steps) if step.structure.name not in left_out]
 
 
 def continuation(
@@ -216,6 +223,18 @@ def cross_fitted(
             descents.keep(own[chosen], chosen)
         path = replace(path, steps=steps + own, best=best, stages=(*path.stages, stage))
     return path
+
+
+def path_of(bilevel: Bilevel, state: Any, steps: list[Step], margin: float = 0.0) -> Path:
+    """The path of a continuation that was interrupted, from the steps that it has taken: ``margin`` as it had."""
+    stages: list[Stage] = []
+    best: int | None = None
+    for _, group in groupby(range(len(steps)), key=lambda i: steps[i].structure.name):
+        own = list(group)
+        chosen = own[best_of([steps[i] for i in own])]
+        stages.append(_stage(None if best is None else steps[best], steps[chosen], chosen - own[0] + 1, margin))
+        best = chosen if stages[-1].kept else best
+    return Path(bilevel, state, steps, best or 0, tuple(stages))
 
 
 def _stage(before, after, n_steps, margin):

@@ -1,21 +1,27 @@
 """Cross-fitting: each split judges, once, a descent that has not seen its validation rows; and structure="auto"."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from searches import search_for
 from sklearn.datasets import make_classification
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, StratifiedKFold, StratifiedShuffleSplit, TimeSeriesSplit
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from sksid import HypergradientSearchCV
+from sksid import HypergradientSearchCV, _estimators, _parts, _run, structures
 from sksid._samples import Samples
 from sksid.crossfit import CrossFit, Descents, Part, gain_of
+from sksid.descent import Step
+from sksid.joint import parts_of
 from sksid.problem import make_problem
 from sksid.solvers import Aid, Dual
-from sksid.structures import per_feature
+from sksid.stages import path_of
+from sksid.structures import per_feature, shared
 
 NONE = np.arange(0)
 
@@ -226,3 +232,91 @@ def test_few_hyperparameters_are_cross_fitted_where_asked(cancer):
 
 def test_auto_is_the_default():
     assert HypergradientSearchCV(LogisticRegression()).structure == "auto"
+
+
+# ---- what must not depend on luck -----------------------------------------------------------------------------------------
+
+
+def coins(seed, n_rows=150, n_features=4, signal=0.5):
+    random = np.random.RandomState(seed)
+    X = random.normal(size=(n_rows, n_features))
+    return X, (signal * X[:, 0] + random.normal(size=n_rows) > 0).astype(int)
+
+
+def correlated(X, y, sample_weight):
+    """Six columns of zeros and ones: how far above its noise a feature's correlation with y is."""
+    z = np.abs(np.corrcoef(X.T, y)[-1, :-1]) * np.sqrt(len(y))
+    return np.stack([z > bound for bound in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)], axis=1).astype(float)
+
+
+def test_a_stage_that_was_not_kept_is_not_the_result():
+    searches = [search_for("auto", cv=5).fit(*coins(seed)) for seed in range(10)]
+    left = [search for search in searches if not search.stages_[-1].kept]
+    assert left
+    assert {search.structure_.name for search in left} == {"shared"}
+
+
+def test_descriptors_may_lose_columns_in_some_splits_only():
+    for seed in range(6):
+        search = search_for(correlated, cv=5).fit(*coins(seed, n_features=8, signal=0.25))
+        assert 0.3 < -search.best_score_ < 0.75
+
+
+def test_matrices_of_the_splits_are_those_of_their_inner_splits():
+    random = np.random.RandomState(0)
+    first, *others = random.normal(size=(6, 8, 6))
+    search = search_for(structures.matrix(first, per_split=others), cv=5).fit(*coins(0, n_features=8))
+    assert search.cv_results_["is_nested"].any()
+
+
+def test_rows_that_are_drawn_twice_count_twice_in_inner_splits(monkeypatch):
+    X, y = coins(0, n_features=8)
+    random, rows, totals = np.random.RandomState(0), np.arange(len(y)), []
+    cv = [(train, np.setdiff1d(rows, train)) for train in random.randint(len(y), size=(4, len(y)))]
+    for estimator in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
+        monkeypatch.setattr(_run, "make_parts", lambda data: totals.append(_parts.make_parts(data)) or totals[-1])
+        HypergradientSearchCV(estimator, structure="per_feature", cv=cv, random_state=0).fit(X, y)
+    one, other = ([[part.train_totals for part in parts_of(each.inner)] for each in parts] for parts in totals)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_warm_start_of_many_groups_takes_the_level_alone():
+    X, y = coins(0, n_rows=300, n_features=70)
+    X[:, 35:] *= 30
+    search = search_for(np.repeat(np.arange(35), 2), warm_start=True)
+    scores = [search.fit(X, y).best_score_ for _ in range(2)]
+    assert scores[1] == pytest.approx(scores[0], rel=5e-3)
+
+
+def test_auto_counts_rows_that_weigh_something():
+    X, y = coins(0, n_features=3)
+    weight = np.arange(len(y)) % 3 == 0
+    assert len(search_for("auto").fit(X, y).stages_) == 2
+    assert search_for("auto").fit(X, y, sample_weight=weight).structure_.name == "shared"
+    assert search_for("auto").fit(X[weight], y[weight]).structure_.name == "shared"
+
+
+def test_inner_splits_are_fitted_at_the_same_alpha(cancer):
+    splits = list(StratifiedKFold(5).split(*cancer))
+    samples = samples_of(cancer[1], splits)
+    target = _estimators.read(SGDClassifier(loss="log_loss"))
+    inner = replace(samples, splits=samples.inner_splits(0))
+    scale = inner.train_scale(target, samples.n_train)
+    sizes = [train.size for train, _ in inner.splits]
+    np.testing.assert_allclose(scale, np.tile(samples.n_train / np.array(sizes), (2, 1)))
+
+
+def test_an_interrupted_search_keeps_what_gained_beyond_its_noise():
+    def step(structure, losses):
+        return Step(
+            structure, np.zeros(structure.n_params), np.zeros(4), np.array(losses), np.zeros(structure.n_params), 1.0, 0.1
+        )
+
+    steps = [step(shared(4), [0.5, 0.7, 0.6]), step(per_feature(4), [0.3, 0.75, 0.65])]
+    assert [path_of(None, None, steps, margin).best for margin in (0.0, 1.0)] == [1, 0]
+    assert [stage.kept for stage in path_of(None, None, steps, 1.0).stages] == [True, False]
+
+
+def test_no_more_steps_are_taken_than_were_asked_for():
+    assert CrossFit(max_steps=4).intervals(shared(4)) == [3, 1]
+    assert sum(CrossFit(max_steps=10).intervals(per_feature(40))) == 10

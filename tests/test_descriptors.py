@@ -334,6 +334,20 @@ def test_an_object_is_fitted_on_the_training_rows_of_each_split():
         assert not hasattr(given, "scale_")
 
 
+def level(X, y, sample_weight):
+    return evidence(X, y, sample_weight)
+
+
+def moments_squared(X, y, sample_weight):
+    return evidence(X, y, sample_weight)
+
+
+@pytest.mark.parametrize("given", [level, ["moments", moments_squared]], ids=["level", "moments_squared"])
+def test_names_of_columns_must_differ(given):
+    with pytest.raises(ValueError, match="two columns have the name .* Rename the descriptor"):
+        made(given)
+
+
 def test_what_is_given_twice_has_two_names():
     assert made([Spread(power=2), Spread()]).terms == ("level", "Spread_0", "Spread_1", "Spread-2")
 
