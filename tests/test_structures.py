@@ -198,21 +198,19 @@ def test_stages_lead_from_shared_to_the_structure():
     alike, apart = np.array([1.0, 1.0, 2.0]), np.array([1.0, 1.0, 100.0])
     parts = blocks(["a", "a", "b"])
     assert parts.stages(apart)[-1] is parts
-    assert names_of(parts.stages(alike, True)) == ["shared", "blocks"]
+    assert names_of(parts.stages(alike)) == ["shared", "blocks"]
     assert names_of(parts.stages(apart)) == ["shared", "scaled", "blocks"]
     assert [stage.starts_over for stage in parts.stages(apart)] == [False, True, False]
     assert names_of(parts.stages()) == ["shared", "blocks"]
-    assert names_of(shared(3).stages(apart, True)) == ["shared"]
-    assert names_of(per_feature(3).stages(apart, True)) == ["shared", "moments", "per_feature"]
-    assert names_of(per_feature(3).stages(apart, False)) == ["shared", "per_feature"]
-    assert names_of(per_feature(3).stages(np.ones(3), True)) == ["shared", "per_feature"]
-    assert names_of(matrix(np.eye(3)).stages(apart, True)) == ["shared", "matrix"]
+    assert names_of(shared(3).stages(apart)) == ["shared"]
+    assert names_of(per_feature(3).stages(apart)) == ["shared", "per_feature"]
+    assert names_of(matrix(np.eye(3)).stages(apart)) == ["shared", "matrix"]
 
 
 @pytest.mark.parametrize("structure", [per_feature(4), blocks(list("aabb"))])
 def test_no_stage_moves_a_feature_without_a_penalty(structure):
     unpenalized = np.array([True, False, False, False])
-    for stage in structure.without(unpenalized).stages(np.array([1.0, 5.0, 30.0, 100.0]), True)[1:]:
+    for stage in structure.without(unpenalized).stages(np.array([1.0, 5.0, 30.0, 100.0]))[1:]:
         assert not stage.change(np.ones(stage.n_params))[0]
         assert stage.change(np.ones(stage.n_params))[1:].any()
 
