@@ -44,7 +44,7 @@ def one_standard_error(results: Mapping[str, NDArray], *, metric: str = "score")
     mean = np.asarray(results[f"mean_test_{metric}"])
     n_splits = sum(key.startswith("split") and key.endswith(f"_test_{metric}") for key in results)
     best = np.nanargmax(mean)
-    standard_error = results[f"std_test_{metric}"][best] / np.sqrt(max(n_splits - 1, 1))  # the table's std has n in its denominator
+    standard_error = results[f"std_test_{metric}"][best] / np.sqrt(max(n_splits - 1, 1))  # the table's std divides by n
     within = np.flatnonzero(mean >= mean[best] - standard_error)
     strength = _strength(results)[within]
     return int(within[np.lexsort((mean[within], strength))[-1]])
