@@ -78,8 +78,9 @@ class HypergradientSearchCV(BaseSearchCV):
         that the splits' validation rows choose together. ``"auto"``: where hyperparameters are many, which is more than 5, or
         more than 30 where each is the penalty of a group or block. Few are not cross-fitted, nor is ``structure="auto"`` with
         five or fewer features. Without cross-fitting a search of many penalties overfits the validation rows, and its score is
-        too good to be true. It takes at least two splits, whose training rows the other splits divide again; where ``"auto"``
-        finds none, one shared penalty is tuned instead, with a warning unless ``structure="auto"``; True raises there.
+        too good to be true. Cross-fitting takes at least two splits, whose training rows the other splits divide again; where
+        ``"auto"`` finds none, one shared penalty is tuned instead, with a warning unless ``structure="auto"``; True raises
+        there.
     n_iter_no_change : int, default=10
         A stage that is not cross-fitted ends after so many steps without a smaller loss.
     warm_start : bool, default=False
