@@ -86,5 +86,5 @@ plt.show()
 # %%
 # The validation loss falls, and the validation accuracy rises with it; of that the test accuracy sees little. A thousand
 # penalties tuned on 500 rows come to know those rows. That is no fault of the hypergradient, the better of which fit the
-# validation rows the better; it is why ``HypergradientSearchCV(structure="per_feature")`` holds out other rows, and stops
-# by it.
+# validation rows the better; it is why ``HypergradientSearchCV(structure="per_feature")`` cross-fits: each split's penalties
+# are found without its validation rows, which say when to stop.

@@ -19,8 +19,8 @@ search = HypergradientSearchCV(LogisticRegression(), structure="per_feature", ra
 
 # %%
 # The search has three stages: one penalty for all features, penalties that follow the features' moments and evidence, one
-# penalty for each feature. So many penalties can overfit the rows that choose them. So each split's are found without its
-# validation rows, and the scores of the last stage are nested.
+# penalty for each feature. So many penalties can overfit the rows that choose them. So in the last two stages each split's
+# penalties are found without its validation rows: the scores of these stages are nested.
 
 HypergradientSearchDisplay.from_estimator(search)
 plt.show()

@@ -14,7 +14,9 @@ MANY = 1000  # from so many penalties on they are drawn as a histogram
 
 
 class HypergradientSearchDisplay:
-    """The criterion over the outer steps: of each split, their mean, and the step that was chosen; what each stage has gained.
+    """The criterion over the outer steps: of each split, their mean, and the chosen step.
+
+    Where the criterion is the log loss, also what each stage has gained.
 
     Parameters
     ----------
@@ -27,7 +29,7 @@ class HypergradientSearchDisplay:
     score_name : str, default="score"
         A score whose name begins with ``neg_`` is shown as the loss that it is.
     gains : dict of str, default=None
-        What stands behind a stage's name: its gain in the loss, and the standard error of that.
+        What stands behind a stage's name: the change of the log loss, and its standard error.
 
     Attributes
     ----------
@@ -92,11 +94,12 @@ class HypergradientSearchDisplay:
         results = search.cv_results_
         scores = [results[f"split{k}_test_{metric or 'score'}"] for k in range(search.n_splits_)]
         name = metric or ("neg_log_loss" if search.scoring is None else search.scoring)
+        stages = search.stages_[1:] if name == "neg_log_loss" else ()  # their gains are in the log loss
         display = cls(
             np.column_stack(scores),
             best_index=getattr(search, "best_index_", None),  # several scores without a refit have none
             stages=results["structure"],
-            gains={stage.structure: f"  {-stage.gain:+.2g} ± {stage.standard_error:.1g}" for stage in search.stages_[1:]},
+            gains={stage.structure: f"  {-stage.gain:+.2g} ± {stage.standard_error:.1g}" for stage in stages},
             score_name=name if isinstance(name, str) else "score",
         )
         return display.plot(ax=ax, line_kw=line_kw)

@@ -76,10 +76,11 @@ class HypergradientSearchCV(BaseSearchCV):
     early_stopping : bool or "auto", default="auto"
         Whether hyperparameters are cross-fitted: descended on within the training rows of each split, for a number of steps
         that the splits' validation rows choose together. ``"auto"``: where hyperparameters are many, which is more than 5, or
-        more than 30 where each is the penalty of a group or block. Without it a search of many penalties overfits the
-        validation rows, and its score is too good to be true. It takes at least two splits, whose training rows the other
-        splits divide again; where ``"auto"`` finds none, one shared penalty is tuned instead, with a warning unless
-        ``structure="auto"``; True raises there.
+        more than 30 where each is the penalty of a group or block. Few are not cross-fitted, nor is ``structure="auto"`` with
+        five or fewer features. Without cross-fitting a search of many penalties overfits the validation rows, and its score is
+        too good to be true. Cross-fitting takes at least two splits, whose training rows the other splits divide again; where
+        ``"auto"`` finds none, one shared penalty is tuned instead, with a warning unless ``structure="auto"``; True raises
+        there.
     n_iter_no_change : int, default=10
         A stage that is not cross-fitted ends after so many steps without a smaller loss.
     warm_start : bool, default=False
@@ -104,21 +105,25 @@ class HypergradientSearchCV(BaseSearchCV):
         ``C`` or ``alpha`` under its full name, such as ``logisticregression__C``: the geometric mean where there are many
         penalties.
     best_score_ : float
-        Mean score of the chosen step on the validation rows. Where it was cross-fitted, a split's penalties were found
-        without its validation rows: a nested score. As in GridSearchCV, not there where ``refit`` is a callable.
+        Mean score of the chosen step on the validation rows. Where that step was cross-fitted it is a nested score: a split's
+        descent never saw its validation rows. Two things are not nested: the shared level from which cross-fitting starts was
+        tuned on all splits, and all splits together choose the number of steps and the stage. Few hyperparameters are chosen by
+        the very rows that score them; that score cannot be compared with a nested one. As in GridSearchCV, not there where
+        ``refit`` is a callable.
     best_index_ : int
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
-        A row for each outer step, with GridSearchCV's keys; ``is_nested`` where a structure is cross-fitted: whether each
-        split's penalties were found without its validation rows. Steps are solved to the accuracy of their step; the chosen one
-        once more, to convergence, which its time and epochs include. With blocks there is a column for each one's parameter,
-        such as ``C_text``; with descriptors, for each one's hyperparameter, such as ``theta_evidence``.
+        A row for each outer step, with GridSearchCV's keys; where a structure is cross-fitted, ``is_nested`` says which rows
+        have nested scores. A step is solved only as accurately as the descent needs it. The chosen one is solved once more, to
+        convergence, unless it is nested; its time and epochs include that. With blocks there is a column for each one's
+        parameter, such as ``C_text``; where ``structure`` is descriptors, one for each one's hyperparameter, such as
+        ``theta_evidence``.
     penalties_ : ndarray of shape (n_features,)
         λ_j of the refit, 1/C_j in scikit-learn's scaling, of the features that reach the final step; 0 where there is none.
     block_params_ : dict
         ``C`` or ``alpha`` of each block or group, by name, where ``structure`` makes any.
     descriptor_params_ : dict
-        What one standard deviation of each descriptor adds to log λ, by name, where ``structure`` has any.
+        What one standard deviation of each descriptor adds to log λ, by name, where ``structure_`` has any.
     theta_ : ndarray of shape (n_params,)
         The hyperparameters.
     structure_ : Structure

@@ -10,8 +10,7 @@ def one_standard_error(results: Mapping[str, NDArray], *, metric: str = "score")
     """The strongest regularization within one standard error of the best mean score.
 
     For ``refit=`` of HypergradientSearchCV, and of GridSearchCV or RandomizedSearchCV over ``C`` or ``alpha``. The standard
-    error is that of the best row, over the splits. The strength of a row with many penalties is
-    that of their geometric mean.
+    error is that of the best row, over the splits. The strength of a row with many penalties is that of their geometric mean.
 
     Parameters
     ----------
@@ -42,11 +41,10 @@ def one_standard_error(results: Mapping[str, NDArray], *, metric: str = "score")
     >>> bool(strong.best_params_["C"] < best.best_params_["C"])
     True
     """
-    kind = f"test_{metric}"
-    mean = np.asarray(results[f"mean_{kind}"])
+    mean = np.asarray(results[f"mean_test_{metric}"])
     n_splits = sum(key.startswith("split") and key.endswith(f"_test_{metric}") for key in results)
     best = np.nanargmax(mean)
-    standard_error = results[f"std_{kind}"][best] / np.sqrt(max(n_splits - 1, 1))  # the table's std has n in its denominator
+    standard_error = results[f"std_test_{metric}"][best] / np.sqrt(max(n_splits - 1, 1))  # the table's std divides by n
     within = np.flatnonzero(mean >= mean[best] - standard_error)
     strength = _strength(results)[within]
     return int(within[np.lexsort((mean[within], strength))[-1]])

@@ -11,21 +11,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sksid._warn import warn
 from sksid.solvers import Solver, tighten
 
-RATES = (0.5, 0.98)  # limits of the estimated rate at which changes shrink from epoch to epoch
-FIRST_RATE = 0.7  # where there has been one change only
 LATEST = 3  # changes that tell what is left
-MOVE_RATES = (0.5, 0.98)  # by which the moves of a fit do
+RATES = (0.5, 0.98)  # limits of the estimated rate at which changes shrink from epoch to epoch
+FIRST_RATE = 0.7  # this rate where there has been one change only
+MOVE_RATES = (0.5, 0.98)  # limits of the rate at which the moves of a fit's outputs shrink
 NOISE, SECOND_NOISE = 0.6, 1.8  # error of a stochastic iteration, by its two estimates; after its second budget
-SAFE, LOOSE = 4.0, 0.05  # what is allowed for in errors that are estimated as shares of a bound, and the least such share
-UNKNOWN = 0.6  # such a share where there is no change yet
-FALLEN = 0.3  # to this share of the one before a bound has fallen, where a change tells what it was worth
-LEAST, LEAST_UNKNOWN, MOST = (
-    0.01,
-    0.1,
-    30.0,
-)  # limits of what a solver is asked to leave of its errors; while the share is unknown
-OF_ALL = 0.01  # of the error that is allowed in any row, that in the root mean square
+FALLEN = 0.3  # where a bound has fallen to less than this share of the last one, the change tells what it was worth
+UNKNOWN = 0.6  # an error's share of its bound, while a bound's worth is unknown
+SAFE, LOOSE = 4.0, 0.05  # factor on the share that changes have told, for safety, and the least share
+LEAST, MOST = 0.01, 30.0  # limits of the share of its errors that a solver may be asked to leave
+LEAST_UNKNOWN = 0.1  # the least, while a bound's worth is unknown
 SOLVED = 1e-7  # the relative error at which a deterministic solver has done what it can, whatever was asked
+OF_ALL = 0.01  # of the error that is allowed in any row, that in the root mean square
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ class BlasLimit:
 
     ``threadpoolctl.threadpool_limits`` remembers the number of threads that it finds. Of two contexts that overlap without
     being nested, the later one finds the limit of the earlier one and leaves it behind for the whole process. This context
-    counts: the first to enter sets the limit, the last to leave takes it away. The libraries are looked up once:
-    that takes longer than small fits should.
+    counts: the first to enter sets the limit, the last to leave takes it away. The libraries are looked up once for the
+    process, since that takes longer than a small fit. So a BLAS that is loaded later is not limited.
 
     Examples
     --------

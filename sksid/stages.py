@@ -1,6 +1,6 @@
 """The continuation from the shared penalty to the structure that is asked for, stage by stage.
 
-Stages of few hyperparameters are descended on all splits; a last one of many is cross-fitted.
+Few hyperparameters are descended on with all splits; many, and the descriptors on the way to them, are cross-fitted.
 """
 
 import time
@@ -26,7 +26,7 @@ class Stage:
     ----------
     structure : str
     n_steps : int
-        Outer steps to the stage's best one.
+        Outer steps to the stage's best one; of a cross-fitted stage, those that were judged.
     gain, standard_error : float
         By how much the mean loss has fallen, and the standard error of that, over the splits; NaN in the first stage.
     kept : bool
@@ -182,6 +182,11 @@ def cross_fitted(
     descents : Descents
     on_step, margin
         As for ``continuation``.
+
+    Returns
+    -------
+    Path
+        With the steps and stages of both. Its best step is a new one where a further stage was kept.
 
     Examples
     --------
