@@ -11,11 +11,13 @@ from sksid.joint import parts_of, whole
 from sksid.problem import Problem
 from sksid.solvers._aid import Aid
 from sksid.solvers._contract import NotFiniteError, Progress, Solver, each_split, tighten
+from sksid.solvers._directions import MOST
 from sksid.solvers._dual import Dual
 from sksid.solvers._preconditioner import product_cost
 
 PATIENCE = 5  # epochs at the same penalties before their residuals tell a rate
-SOLVE, SOLVE_ALONE = 100.0, 500.0  # products that a deterministic solve from its W and V may cost: one of many, and a fit
+SOLVE = 500.0  # products that a deterministic solve from its W and V may cost
+SOLVE_FEW = 60.0  # one of the many of a search on rows so few that their strongest directions serve all of it
 # nanoseconds of an epoch: of a multiply-add on dense and on sparse rows, of an output of a row
 DENSE, SPARSE, OUTPUT = 0.3, 0.8, 15.0
 ENOUGH, ENOUGH_ALONE = 1e-3, 1e-5  # of residuals in a search; of outputs in a fit without an adjoint
@@ -58,7 +60,7 @@ def epochs_of_a_solve(problem: Any) -> float:
     True
     """
     products = epochs = 0.0
-    limit = SOLVE if problem.has_validation else SOLVE_ALONE
+    limit = SOLVE_FEW if problem.has_validation and problem.n_rows <= MOST else SOLVE
     for part in parts_of(problem):
         work = part.work if part.has_validation else 0.5 * part.work
         products += product_cost(part.rows, part.n_splits * part.n_outputs)
