@@ -74,7 +74,11 @@ def finish(name, args, numbers):
     if args.save:
         path = HERE / "results" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
-        record = {"machine": described, "options": vars(args), "numbers": numbers}
+        record = {
+            "machine": described,
+            "options": {name: value for name, value in vars(args).items() if name != "journal"},
+            "numbers": numbers,
+        }
         path.write_text(json.dumps(record, indent=1, default=float) + "\n")
         print(f"saved {path.relative_to(ROOT)}")
 
