@@ -191,7 +191,7 @@ def rebuild(problem, state, int64_t start, int64_t stop):
 
 
 def rescale(problem, state, penalties, double shrink):
-    """Set the penalties, (n_features,) or (n_splits, n_features), Eq. (14); W and V follow, and the duals' factor ``shrink``."""
+    """Set the penalties, (n_features,) or (n_splits, n_features), Eq. (14); W and V follow, and the factor ``shrink``."""
     cdef dual_problem rows
     cdef dual_state bound
     bind(problem, state, &rows, &bound)
