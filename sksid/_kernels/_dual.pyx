@@ -108,12 +108,12 @@ cdef int bind(problem, state, dual_problem *rows, dual_state *bound) except -1:
     return 0
 
 
-cdef bint within(const int64_t *numbers, int64_t n, int64_t stop) noexcept nogil:
+cdef bint within(const int64_t *values, int64_t n, int64_t stop) noexcept nogil:
     """Whether all of them are from 0 to ``stop - 1``."""
     cdef bint fine = True
     cdef int64_t i
     for i in range(n):
-        fine = fine and numbers[i] >= 0 and numbers[i] < stop
+        fine = fine and values[i] >= 0 and values[i] < stop
     return fine
 
 
