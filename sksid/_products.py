@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 PIECE = 50_000  # outputs of a piece: half a megabyte
 LEAST_ROWS = 128  # of a piece, for products of matrices to be fast
 MANY_VECTORS = 16  # from which the conversion of entries is a small part of a product
+FEW_ENTRIES = 2_000_000  # dense ones, of which a copy in float64 takes little memory
 SECTIONS = 8  # at most; so many threads can be used
 SECTION_WORK = 1e7  # multiply-adds from which a section is worth a thread
 
@@ -59,10 +60,16 @@ class Products:
             size = self._piece_size(block)
             for start in range(0, block.n_rows, size):
                 stop = min(start + size, block.n_rows)
-                pieces.append((slice(first + start, first + stop), _matrix_of(block, start, stop)))
+                matrix = _matrix_of(block, start, stop)
+                pieces.append((slice(first + start, first + stop), self._cast(matrix) if self._casts_once else matrix))
             first += block.n_rows
         n_sections = int(np.clip(self.work / SECTION_WORK, 1, min(SECTIONS, max(1, len(pieces)))))
         return [[pieces[i] for i in part] for part in np.array_split(np.arange(len(pieces)), n_sections)]
+
+    @property
+    def _casts_once(self):
+        """Whether few dense entries are converted for good; ``in_single`` reads those of many vectors as they are."""
+        return self.n_vectors < MANY_VECTORS and self.rows.n_entries <= FEW_ENTRIES
 
     def _piece_size(self, block):
         """Rows of a piece; of sparse rows so many that their entries outnumber the features, whose sums each piece clears."""
