@@ -16,7 +16,8 @@ def make_parts(data: Data) -> list[Part]:
 
     A split keeps its preprocessing, of which its validation rows were no part.
     """
-    return [_part(data, m) for m in range(len(data.samples.splits))]
+    scale = data.samples.train_scale(data.target)
+    return [_part(data, m, scale[:, [m]]) for m in range(len(data.samples.splits))]
 
 
 def structures_of(data: Data, structure: Structure) -> list[tuple[Structure, Structure]]:
@@ -32,10 +33,9 @@ def structures_of(data: Data, structure: Structure) -> list[tuple[Structure, Str
     ]
 
 
-def _part(data, m):
+def _part(data, m, scale):
     samples, columns, split = slice(None), None, data.samples.splits[m]
     rows, inner, inner_scale = data.rows, data.inner_splits(m), None
-    scale = data.samples.train_scale(data.target)[:, [m]]
     if inner:
         nested = replace(data.samples, splits=data.samples.inner_splits(m))
         inner_scale = nested.train_scale(data.target, data.samples.n_train)

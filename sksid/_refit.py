@@ -47,11 +47,11 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
 
 def _at_once(solver):
     """The solver where nothing is to be learned on the way: a deterministic one solves to the final accuracy at once."""
-    if isinstance(solver, solvers.Aid):
-        return replace(solver, first_tol=None, tol=max(solver.tol, OF_ALL * TOL))
-    if isinstance(solver, solvers.Rotated):
-        return replace(solver, solver=_at_once(solver.solver))
-    return replace(solver, then=_at_once(solver.then)) if isinstance(solver, solvers.Relay) else solver
+
+    def at_once(one):
+        return replace(one, first_tol=None, tol=max(one.tol, OF_ALL * TOL)) if isinstance(one, solvers.Aid) else one
+
+    return solvers.on_each(solver, at_once)
 
 
 def mean_model(path: Path, n_features: int) -> tuple[NDArray, NDArray]:

@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ class Run:
         plain, crossed = self._stages
         return (len(plain) + len(crossed)) * (self.descent.max_iter + 1)
 
-    @property
+    @cached_property
     def _stages(self):
         plain, crossed = self.data.stages(warm=self._warm_penalties is not None)
         if self.solver is not None and self.solver.precise and not self.solver.takes_split_penalties:
@@ -290,18 +290,13 @@ def _changes(structure):
 
 def _of_one_part(solver):
     """The solver that works on each part of a Joint."""
-    if isinstance(solver, solvers.Relay):
-        return replace(solver, first=_of_one_part(solver.first), then=_of_one_part(solver.then))
-    return solver.solver if isinstance(solver, solvers.Together) else solver
+    return solvers.on_each(solver, lambda one: one.solver if isinstance(one, solvers.Together) else one)
 
 
 def _in_one_thread(solver):
     """The solver of a part, where it is parts that are in threads."""
-    if isinstance(solver, solvers.Relay):
-        return replace(solver, first=_in_one_thread(solver.first), then=_in_one_thread(solver.then))
-    if isinstance(solver, solvers.Rotated):
-        return replace(solver, solver=_in_one_thread(solver.solver))
-    return replace(solver, n_jobs=None) if isinstance(solver, (solvers.Aid, solvers.Together)) else solver
+    threaded = solvers.Aid, solvers.Together
+    return solvers.on_each(solver, lambda one: replace(one, n_jobs=None) if isinstance(one, threaded) else one)
 
 
 def make_run(

@@ -214,14 +214,10 @@ class Structure:
         """
         if self.name == "shared":
             return (self,)
-        between = None if second_moments is None else self._between(second_moments)
-        return (shared(self.n_features), *(() if between is None else (between,)), self)
-
-    def _between(self, second: NDArray[np.float64]) -> "Structure | None":
-        between = self.scaled(second) if self.labels else None
-        if between is None:
-            return None
-        return between.without(self.for_refit.change(np.ones(self.n_params)) == 0)
+        scaled = self.scaled(second_moments) if self.labels and second_moments is not None else None
+        if scaled is None:
+            return shared(self.n_features), self
+        return shared(self.n_features), scaled.without(self.for_refit.change(np.ones(self.n_params)) == 0), self
 
     def scaled(self, second_moments: NDArray[np.float64]) -> "Structure | None":
         """One hyperparameter, added to log penalties that follow the mean second moment of each group or block.

@@ -7,6 +7,7 @@ parts, each under the penalties found without it, chooses one number of steps fo
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from sksid._compact import compact
 from sksid._threads import single_blas_thread
-from sksid.descent import Step, within_range
+from sksid.descent import Step, reach, within_range
 from sksid.optimizers import Momentum, Optimizer, QuasiNewton
 from sksid.sid import fit, solve
 from sksid.solvers import Solver
@@ -305,13 +306,11 @@ class _Descent:
         structure, inner = self.structure, self.part.inner
         self.gradient = structure.pull_back(self.solver.log_gradient(inner, self.state))
         value = float(np.mean(self.solver.losses(inner, self.state)))
-        step, self.memory = self.optimizer.update(self.memory, self.theta, self.gradient, value, self._reach)
+        reaches = partial(reach, structure)
+        step, self.memory = self.optimizer.update(self.memory, self.theta, self.gradient, value, reaches)
         if self.optimizer.inexact:
-            step = step * min(1.0, self.settings.max_change / max(self._reach(step), np.finfo(float).tiny))
+            step = step * min(1.0, self.settings.max_change / max(reaches(step), np.finfo(float).tiny))
         self.theta = self.theta + step
-
-    def _reach(self, step):
-        return np.max(np.abs(self.structure.change(step)), initial=0.0)
 
 
 def _model_of(models, m):

@@ -315,7 +315,7 @@ class Descent:
     def _next(optimizer, memory, structure, theta, result):
         """The optimizer's step, and what it then remembers."""
         gradient = structure.pull_back(result.log_gradient)
-        return optimizer.update(memory, theta, gradient, result.value, partial(_reach, structure))
+        return optimizer.update(memory, theta, gradient, result.value, partial(reach, structure))
 
     def _is_done(self, optimizer, memory, structure, step, result, share=1.0):
         """Whether the optimizer expects no more than a relative decrease of ``share * tol``."""
@@ -349,5 +349,6 @@ def _change(structure, step):
     return compact(structure.change(step))
 
 
-def _reach(structure, step):
+def reach(structure: Structure, step: NDArray) -> float:
+    """The largest change of any log λ_j that a step in θ makes."""
     return np.max(elementwise(np.abs, _change(structure, step)), initial=0.0)

@@ -89,13 +89,9 @@ def moments(X: NDArray | sp.sparray, y: ArrayLike | None = None, sample_weight: 
 def log_moments(second: NDArray[np.float64]) -> NDArray[np.float64]:
     """``moments`` of features with these second moments, (n_features, 2)."""
     seen = second > 0
-    logs = np.log(second[seen])
-    spread = logs.std() if logs.size else 0.0
-    columns = np.zeros((second.size, 2))
-    if spread > ROUNDING:
-        columns[seen, 0] = (logs - logs.mean()) / spread
-        columns[seen, 1] = columns[seen, 0] ** 2
-    return columns
+    column = np.zeros(second.size)
+    column[seen] = _standard(np.log(second[seen]), ROUNDING)
+    return np.column_stack([column, column**2])
 
 
 def second_moments(X: NDArray | sp.sparray, sample_weight: ArrayLike | None = None) -> NDArray[np.float64]:
@@ -134,10 +130,14 @@ def standardized(column: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArra
     Zeros where those features differ by rounding only.
     """
     values, out = column[seen], np.zeros(column.size)
-    spread = values.std() if values.size else 0.0
-    if spread > ROUNDING * np.abs(values).max(initial=0.0):
-        out[seen] = (values - values.mean()) / spread
+    out[seen] = _standard(values, ROUNDING * np.abs(values).max(initial=0.0))
     return out
+
+
+def _standard(values, least):
+    """Values centered and of unit variance; zeros where their standard deviation is not above ``least``."""
+    spread = values.std() if values.size else 0.0
+    return (values - values.mean()) / spread if spread > least else np.zeros_like(values)
 
 
 def weighted_sums(X: Any, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -170,6 +170,11 @@ def loader():
     return module
 
 
+def names_here():
+    """The sets that scikit-learn ships, and those of the data folder, where that is."""
+    return [*FROM_SKLEARN, *(loader().names() if DATA.exists() else ())]
+
+
 def load(name, rows=None, raw=False):
     """``X, y, X_test, y_test``, ready to fit: counts as sublinear tf-idf, dense features standardized; neither if ``raw``.
 

@@ -32,8 +32,7 @@ SIGNAL = 2.5  # standard deviation of the logits
 
 def real():
     """The sets of scikit-learn and, where there is one, of the data folder, by name."""
-    names = [*common.FROM_SKLEARN, *(common.loader().names() if common.DATA.exists() else ())]
-    return {"iris": _iris} | {name: lambda name=name: common.load(name) for name in names}
+    return {"iris": _iris} | {name: lambda name=name: common.load(name) for name in common.names_here()}
 
 
 def named():

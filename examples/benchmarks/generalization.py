@@ -63,8 +63,7 @@ MADE = {
 
 def sets():
     """Functions that return X and y, by name."""
-    names = [*common.FROM_SKLEARN, *(common.loader().names() if common.DATA.exists() else ())]
-    return {name: lambda name=name: together(*common.load(name)) for name in names} | MADE
+    return {name: lambda name=name: together(*common.load(name)) for name in common.names_here()} | MADE
 
 
 def together(X, y, X_test, y_test):

@@ -1,5 +1,7 @@
 """Solvers of the lower level and the adjoint system behind one contract."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sksid.joint import parts_of
@@ -27,6 +29,7 @@ __all__ = [
     "check_supported",
     "choose",
     "each_split",
+    "on_each",
     "resolve",
     "tighten",
 ]
@@ -67,6 +70,13 @@ def resolve(solver: Any) -> Solver:
         lacks = f"lacks {', '.join(missing)}" if missing else "is a class, not settings"
         raise TypeError(f"solver={solver!r} is no solver: it {lacks}. Use one of {sorted(NAMES)}, or Dual(), Aid() or Sgd().")
     return solver
+
+
+def on_each(solver: Any, change: Callable[[Any], Any]) -> Any:
+    """The solver with ``change`` made to those that a Relay or a Rotated is made of; of any other, ``change(solver)``."""
+    if isinstance(solver, Relay):
+        return replace(solver, first=on_each(solver.first, change), then=on_each(solver.then, change))
+    return replace(solver, solver=on_each(solver.solver, change)) if isinstance(solver, Rotated) else change(solver)
 
 
 def choose(problem: Any) -> Solver:

@@ -117,6 +117,28 @@ class Solver(Protocol):
         """V and v in the same shapes."""
 
 
+class Wrapper:
+    """What a solver declares that leaves all solving to the ``solver`` below it, for all splits at once."""
+
+    solver: Any
+    threads_itself = True
+
+    @property
+    def precise(self) -> bool:
+        """Whether the solver below is."""
+        return self.solver.precise
+
+    @property
+    def takes_unpenalized(self) -> bool:
+        """Whether the solver below does."""
+        return self.solver.takes_unpenalized
+
+    @property
+    def takes_split_penalties(self) -> bool:
+        """Whether the solver below takes penalties that differ by split."""
+        return self.solver.takes_split_penalties
+
+
 def each_split(solver: Solver, problem: Any, state: Any) -> Iterator[tuple[NDArray, NDArray]]:
     """W (n_outputs, n_features) and b (n_outputs,) of one split after the other, to be read before the state is advanced.
 

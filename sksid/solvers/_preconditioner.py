@@ -160,9 +160,7 @@ def _inverted(factor):
 
 def _inverse(gram, own):
     """Multiplication of arrays (n, n_features + 1) by (gram + diag(own))⁻¹, in float32 where that stays positive definite."""
-    H = gram.copy()
-    H[np.diag_indices_from(H)] += own
-    factor, scale = _cholesky(H)
+    factor, scale = _cholesky(_whole(gram, own[None]))
     inverse = _inverted(factor)
     norm = (scale * (np.abs(gram) @ scale + own * scale)).max()
     if norm * np.abs(inverse).sum(axis=0).max() < CONDITION_IN_SINGLE:

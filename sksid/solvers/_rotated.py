@@ -14,7 +14,7 @@ from sksid._threads import single_blas_thread
 from sksid.objective import log_gradient
 from sksid.problem import VALIDATION, Problem
 from sksid.rows import as_rows
-from sksid.solvers._contract import Progress, Solver, tighten
+from sksid.solvers._contract import Progress, Solver, Wrapper, tighten
 
 ROUNDING = 1e-14  # of the largest eigenvalue, times the number of rows: smaller ones are rounding
 
@@ -36,7 +36,7 @@ class RotatedState:
 
 
 @dataclass(frozen=True)
-class Rotated:
+class Rotated(Wrapper):
     """A solver for dense rows of more features than there are rows.
 
     Parameters
@@ -60,26 +60,6 @@ class Rotated:
     solver: Solver
 
     takes_any_objective = False
-
-    @property
-    def threads_itself(self) -> bool:
-        """The rows' rotation is for all splits."""
-        return True
-
-    @property
-    def precise(self) -> bool:
-        """Whether the solver below is."""
-        return self.solver.precise
-
-    @property
-    def takes_split_penalties(self) -> bool:
-        """Whether the solver below takes penalties that differ by split."""
-        return self.solver.takes_split_penalties
-
-    @property
-    def takes_unpenalized(self) -> bool:
-        """Whether the solver below does."""
-        return self.solver.takes_unpenalized
 
     def init(self, problem: Problem, log_penalties: NDArray, seed: int = 0, start: tuple | None = None) -> RotatedState:
         """The solver's own start, on rotated rows if all penalties are equal."""

@@ -17,7 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sksid._compact import own
 from sksid._threads import single_blas_thread
 from sksid.joint import Joint
-from sksid.solvers._contract import Progress, Solver, each_split, tighten
+from sksid.solvers._contract import Progress, Solver, Wrapper, each_split, tighten
 
 WORK_FOR_A_THREAD = 2e7  # multiply-adds, about 5 ms: with less work, handing a part to a thread costs more than it saves
 ERRORS = ("gradient_error", "value_error")
@@ -39,7 +39,7 @@ class TogetherState:
 
 
 @dataclass(frozen=True)
-class Together:
+class Together(Wrapper):
     """A solver for every part of a ``Joint`` problem.
 
     Parameters
@@ -65,29 +65,9 @@ class Together:
     n_jobs: int | None = None
 
     @property
-    def threads_itself(self) -> bool:
-        """It gives each part to a thread."""
-        return True
-
-    @property
-    def precise(self) -> bool:
-        """Whether it reaches the accuracy of a reported score."""
-        return self.solver.precise
-
-    @property
-    def takes_unpenalized(self) -> bool:
-        """Whether features without a penalty are taken."""
-        return self.solver.takes_unpenalized
-
-    @property
     def takes_any_objective(self) -> bool:
         """Whether other losses and penalties are taken."""
         return self.solver.takes_any_objective
-
-    @property
-    def takes_split_penalties(self) -> bool:
-        """Whether penalties that differ by split are taken."""
-        return self.solver.takes_split_penalties
 
     def init(self, problem: Joint, log_penalties: NDArray, seed: int = 0, start: tuple | None = None) -> TogetherState:
         """Every part at W = 0, V = 0, or near its splits of ``start``, with a seed of its own."""
