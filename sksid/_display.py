@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from sksid._drawing import axes_of, check_drawable, stagger
+from sksid._drawing import axes_of, check_drawable, line_style, stagger
 
 LINE_OF_TEXT = 20.0  # points, for a stage's name and its gain
 
@@ -133,7 +133,8 @@ class HypergradientSearchDisplay:
         criterion, begins = splits.mean(axis=1), self._begins()
         steps = np.insert(np.arange(len(splits), dtype=np.float64), begins, np.nan)
         label = name or self.name or f"mean of {splits.shape[1]} splits"
-        mean = self.ax_.plot(steps, np.insert(criterion, begins, np.nan), **{"linewidth": 2, "marker": ".", "label": label, **kwargs})
+        style = line_style({"linewidth": 2, "marker": ".", "label": label}, kwargs)
+        mean = self.ax_.plot(steps, np.insert(criterion, begins, np.nan), **style)
         faint = {"color": mean[0].get_color(), "alpha": 0.3, "linewidth": 1, "marker": ".", "markersize": 3, "zorder": 1}
         self.lines_ = self.ax_.plot(steps, np.insert(splits, begins, np.nan, axis=0), **faint) + mean
         self.best_line_ = None

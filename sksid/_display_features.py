@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from sksid._drawing import axes_of, check_drawable, feature_names, final_step, keep_apart, label_decades
+from sksid._drawing import axes_of, check_drawable, feature_names, final_step, keep_apart, label_decades, line_style
 
 MANY = 12  # from so many names on they are small
 
@@ -121,9 +121,8 @@ class PenaltyDisplay:
         rows, labels = np.arange(len(named), dtype=np.float64), list(names[named])
         room = max(n_named, 4) if len(rest) else 0  # rows of the density
         rows[n_named:] += room
-        self.lines_ = self.ax_.plot(
-            penalties[named], rows, **{"marker": "o", "linestyle": "none", "label": name or self.name, **kwargs}
-        )
+        style = line_style({"marker": "o", "linestyle": "none", "label": name or self.name}, kwargs)
+        self.lines_ = self.ax_.plot(penalties[named], rows, **style)
         self.bars_ = None
         if len(rest):
             self.bars_ = self._density(penalties[rest], n_named - 0.25, room - 0.75)
@@ -266,7 +265,7 @@ class CoefficientDisplay:
         self.ax_.axhline(0, color="grey", linewidth=0.5, zorder=0)
         label = name or self.name
         style = {"marker": "o", "linestyle": "none", "markeredgewidth": 0, "markersize": 5, "alpha": 0.6, "label": label}
-        self.lines_ = self.ax_.plot(before, after, **{**style, **kwargs})
+        self.lines_ = self.ax_.plot(before, after, **line_style(style, kwargs))
         self.ax_.set(xlabel="coefficient before", ylabel="coefficient after")
         changed = np.argsort(-np.abs(after - before), kind="stable")[:n_named]
         self.text_ = keep_apart(self.ax_, [self._named(before[j], after[j], self.names[j]) for j in changed])

@@ -25,6 +25,14 @@ def check_drawable(caller: str, search: BaseEstimator, attribute: str) -> None:
     check_is_fitted(search, attribute)
 
 
+def line_style(defaults: dict, given: dict) -> dict:
+    """A line's properties, those that a user has given first, under whatever alias (``lw``, ``ms``, ``c``)."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    return defaults | normalize_kwargs(given, Line2D)
+
+
 def final_step(estimator: BaseEstimator) -> Any:
     """The model at the end of a fitted search or Pipeline."""
     model: Any = getattr(estimator, "best_estimator_", estimator)
