@@ -73,7 +73,8 @@ ax.plot(steps, believed, "C1", lw=3)
 ax.axhline(np.log(2), color="C5", ls=":", lw=1)
 ax.axhline(honest_test, color="C2", ls="--", lw=1.5)
 bold = {"ha": "center", "va": "center", "weight": "bold"}
-ax.text(9, true[19], "what these models do\non unseen rows", color="C0", **bold)
+text = "what these models do\non unseen rows"
+ax.text(9, true[19], text, color="C0", **bold)
 ax.text(24, believed[-1] - 0.04, "what the folds believe", color="C1", **bold)
 end = {"ha": "right", "va": "bottom"}
 ax.text(48, np.log(2), "a coin", color="C5", **end)
