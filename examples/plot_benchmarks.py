@@ -2,9 +2,9 @@
 Measured: a search against a grid
 =================================
 
-How many times as long do scikit-learn's own tuners take for the same job,
-one ``C`` in five folds and a refit? On some thirty data sets, from a few
-dozen rows to a million.
+How many times as long do scikit-learn's own tuners take for the same job, one
+``C`` in five folds and a refit? On some thirty data sets, from a few dozen
+rows to a million.
 """
 
 # %%
@@ -31,9 +31,9 @@ print(
 # %%
 # For each set: the seconds of ``LogisticRegressionCV`` (the fastest of its
 # solvers) and of ``GridSearchCV``, ten values of ``C`` each, over the seconds
-# of ``HypergradientSearchCV``. An arrow means that they were given up on:
-# they would have taken at least that long. To the left of the line they are
-# the faster ones.
+# of ``HypergradientSearchCV``. An arrow means that they were given up on: they
+# would have taken at least that long. To the left of the line they are the
+# faster ones.
 
 
 def ratio(text):
@@ -78,9 +78,9 @@ ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 plt.show()
 
 # %%
-# Time alone is half of it. How far above the best known CV loss does each
-# end? The search goes to the optimum; ten values of ``C`` may miss it, and so
-# may fits that stop at the default ``tol``. On the sets where a tuner of
+# Time alone is half of it. How far above the best known CV loss does each end?
+# The search goes to the optimum; ten values of ``C`` may miss it, and so may
+# fits that stop at the default ``tol``. On the sets where a tuner of
 # scikit-learn is faster:
 
 for row in rows:
@@ -97,8 +97,8 @@ print(
 
 # %%
 # These are dense data of many classes whose best ``C`` is far out, as with
-# embeddings of sentences. Elsewhere, and most of all with sparse text and
-# with few rows of many columns, the search is the faster one.
+# embeddings of sentences. Elsewhere, and most of all with sparse text and with
+# few rows of many columns, the search is the faster one.
 #
-# The other benchmarks, with their commands, are on the page of the
-# benchmarks. Ratios carry over to other machines better than seconds do.
+# The other benchmarks, with their commands, are on the page of the benchmarks.
+# Ratios carry over to other machines better than seconds do.

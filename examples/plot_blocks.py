@@ -2,15 +2,15 @@
 One penalty per block of columns
 ================================
 
-A table of text, numbers and categories: three kinds of columns, and one
-``C`` that has to suit them all. With ``structure="blocks"`` each transformer
-of a ``ColumnTransformer`` gets its own.
+A table of text, numbers and categories: three kinds of columns, and one ``C``
+that has to suit them all. With ``structure="blocks"`` each transformer of a
+``ColumnTransformer`` gets its own.
 """
 
 # %%
 # A real table that needs no download: the functions and classes of NumPy,
-# SciPy and scikit-learn, what their docstrings say, how long they are, and
-# of which type Python says they are. Is it SciPy?
+# SciPy and scikit-learn, what their docstrings say, how long they are, and of
+# which type Python says they are. Is it SciPy?
 
 import inspect
 import re
@@ -67,8 +67,8 @@ table = pd.DataFrame(
 print(table.iloc[1000])
 
 # %%
-# The usual preprocessing, as it would stand in any project. Names of
-# libraries are left out of the text.
+# The usual preprocessing, as it would stand in any project. Names of libraries
+# are left out of the text.
 
 numbers = ["n_parameters", "n_characters", "n_examples", "n_references"]
 words = r"\b(?!np\b|num|scipy|scikit|sklearn)[a-z]{2,}\b"
@@ -88,8 +88,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 # %%
-# The only difference between the two searches is the word ``"blocks"``. A
-# grid of ten values for each of four blocks would have ten thousand points.
+# The only difference between the two searches is the word ``"blocks"``. A grid
+# of ten values for each of four blocks would have ten thousand points.
 
 searches, title = {}, []
 for structure in ("shared", "blocks"):
@@ -107,8 +107,8 @@ for structure in ("shared", "blocks"):
     )
 
 # %%
-# ``PenaltyDisplay`` draws what was found: a dot for each block with its
-# number of columns, and the one penalty that would have to serve all.
+# ``PenaltyDisplay`` draws what was found: a dot for each block with its number
+# of columns, and the one penalty that would have to serve all.
 
 PenaltyDisplay.from_estimator(searches["blocks"], ms=13, color="C1")
 plt.title("Test log loss: " + ", ".join(title), pad=22)
@@ -116,10 +116,10 @@ plt.show()
 
 # %%
 # A tf-idf row has length one, so a word's entry is a few tenths, while a
-# standardized number is about one: coefficients of the same importance
-# differ in size by several times before any data are seen. One penalty for
-# both is too much for the words and too little for the numbers. Scaling the
-# blocks by hand would be a search of its own; this is that search.
+# standardized number is about one: coefficients of the same importance differ
+# in size by several times before any data are seen. One penalty for both is
+# too much for the words and too little for the numbers. Scaling the blocks by
+# hand would be a search of its own; this is that search.
 #
 # The values are in ``block_params_``, in the units of ``C``, and
 # ``best_estimator_`` is the fitted pipeline, as ever.

@@ -73,9 +73,9 @@ plt.show()
 # %%
 # All three are right about equally often. Their decisions are the same for
 # most rows, so accuracy is almost flat over a wide range of ``C``, and where
-# it is highest on five folds is a matter of chance. The log loss is not
-# flat: it punishes a wrong row the more, the surer the model was.
+# it is highest on five folds is a matter of chance. The log loss is not flat:
+# it punishes a wrong row the more, the surer the model was.
 #
 # A second model on top, such as ``CalibratedClassifierCV``, can mend what a
-# wrong penalty has done to the probabilities. With the right penalty there
-# is little to mend, and no rows have to be set aside for it.
+# wrong penalty has done to the probabilities. With the right penalty there is
+# little to mend, and no rows have to be set aside for it.

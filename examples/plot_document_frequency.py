@@ -2,16 +2,16 @@
 A weighting of words, learned
 =============================
 
-Rare words get a large weight and common ones a small weight: idf is a rule
-of thumb from 1972. ``structure="moments"`` learns such a rule from the
-folds, for the task at hand.
+Rare words get a large weight and common ones a small weight: idf is a rule of
+thumb from 1972. ``structure="moments"`` learns such a rule from the folds, for
+the task at hand.
 """
 
 # %%
-# The task: which of three libraries is a docstring from? Each text is a row
-# of zeros and ones, one column for each word. Weighting a column by w is the
-# same as dividing its penalty by w², so a rule for weights is a rule for
-# penalties, and those can be tuned.
+# The task: which of three libraries is a docstring from? Each text is a row of
+# zeros and ones, one column for each word. Weighting a column by w is the same
+# as dividing its penalty by w², so a rule for weights is a rule for penalties,
+# and those can be tuned.
 
 import inspect
 from importlib import import_module
@@ -111,10 +111,10 @@ ax.legend()
 plt.show()
 
 # %%
-# On zeros and ones the search comes to a rule that does for this task what
-# idf does. It has not been told of idf, nor of anything else than how often
-# each word occurs. On the left it goes a way of its own: a word that stands
-# in one text only says little about the next one, and idf trusts it most.
+# On zeros and ones the search comes to a rule that does for this task what idf
+# does. It has not been told of idf, nor of anything else than how often each
+# word occurs. On the left it goes a way of its own: a word that stands in one
+# text only says little about the next one, and idf trusts it most.
 #
 # On top of idf there is little left to learn: the two slopes, which say what
 # one standard deviation adds to log λ, are close to zero there.

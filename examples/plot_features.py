@@ -2,14 +2,14 @@
 Which features matter
 =====================
 
-One penalty holds back what is noise and what is signal alike. With one
-penalty for each feature, noise can be pressed to zero without pressing the
-rest, and the penalties themselves say which is which.
+One penalty holds back what is noise and what is signal alike. With one penalty
+for each feature, noise can be pressed to zero without pressing the rest, and
+the penalties themselves say which is which.
 """
 
 # %%
-# Made data, so that the truth is known: 60 columns of unit variance, of
-# which the first ten matter. 600 rows to learn from, and many to test on.
+# Made data, so that the truth is known: 60 columns of unit variance, of which
+# the first ten matter. 600 rows to learn from, and many to test on.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,9 +45,9 @@ for structure in ("shared", "per_feature"):
     )
 
 # %%
-# Before and after: what a coefficient is under one penalty, against what it
-# is under its own. Signals go up to where they belong, noise goes down to
-# the line at zero.
+# Before and after: what a coefficient is under one penalty, against what it is
+# under its own. Signals go up to where they belong, noise goes down to the
+# line at zero.
 
 before = searches["shared"].best_estimator_.coef_.ravel()
 after = searches["per_feature"].best_estimator_.coef_.ravel()
@@ -64,8 +64,8 @@ ax.set(
 plt.show()
 
 # %%
-# The penalties are a ranking. It was not asked for, and no threshold was
-# set: each penalty went where the validation loss of its fold wanted it.
+# The penalties are a ranking. It was not asked for, and no threshold was set:
+# each penalty went where the validation loss of its fold wanted it.
 
 fig, ax = plt.subplots(figsize=(7, 5.4))
 display = PenaltyDisplay.from_estimator(searches["per_feature"], ax=ax)
@@ -78,10 +78,10 @@ n_found = np.count_nonzero(
 print(f"{n_found} of the {n_signals} smallest penalties are of signals")
 
 # %%
-# A large penalty says that a column was of no use beside the others, not
-# that it has nothing to do with the class: two columns that say the same
-# share the work, or one of them does it all.
+# A large penalty says that a column was of no use beside the others, not that
+# it has nothing to do with the class: two columns that say the same share the
+# work, or one of them does it all.
 #
-# With few rows, ask less of them: ``structure="evidence"`` gives each
-# feature a penalty by what it says of the class alone, with two
-# hyperparameters instead of one for each column.
+# With few rows, ask less of them: ``structure="evidence"`` gives each feature
+# a penalty by what it says of the class alone, with two hyperparameters
+# instead of one for each column.

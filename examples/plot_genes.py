@@ -2,14 +2,14 @@
 A thousand genes, fifty patients
 ================================
 
-Twenty times as many columns as rows: a fit is a matter of milliseconds and
-an optimum is easy to find. The question is how much fifty patients can say.
+Twenty times as many columns as rows: a fit is a matter of milliseconds and an
+optimum is easy to find. The question is how much fifty patients can say.
 """
 
 # %%
 # Made data in the likeness of expression data: 20 modules of 50 genes, the
-# genes of a module go up and down together, and three modules have to do
-# with the disease. As the data are made, there can be many studies of fifty
+# genes of a module go up and down together, and three modules have to do with
+# the disease. As the data are made, there can be many studies of fifty
 # patients each, and 5,000 patients that tell how good a model really is.
 
 import time
@@ -37,12 +37,12 @@ def patients(n, rng):
 X_new, y_new = patients(5000, np.random.default_rng(1))
 
 # %%
-# Three searches in each study: one penalty for all genes; one for each
-# module, which is twenty; and these twenty again, cross-fitted. Up to 30
-# penalties of groups the search trusts the rows that choose them, which is
-# right with hundreds of rows; here ``early_stopping=True`` says not to. The
-# warning that a module's penalty has come to the end of its range, which is
-# the first sign of trouble, is silenced: there would be many.
+# Three searches in each study: one penalty for all genes; one for each module,
+# which is twenty; and these twenty again, cross-fitted. Up to 30 penalties of
+# groups the search trusts the rows that choose them, which is right with
+# hundreds of rows; here ``early_stopping=True`` says not to. The warning that
+# a module's penalty has come to the end of its range, which is the first sign
+# of trouble, is silenced: there would be many.
 
 settings = {
     "one penalty": {"structure": "shared"},
@@ -91,12 +91,11 @@ ax.legend()
 plt.show()
 
 # %%
-# With one penalty the folds are nearly right on average, and any single
-# study is off to one side or the other: that is what a sample of fifty is.
-# Twenty penalties are too many to be chosen by fifty rows that also judge
-# them, and the score shows nothing of it. Cross-fitted they do little harm,
-# and little good: it takes more patients to learn which module deserves
-# which penalty.
+# With one penalty the folds are nearly right on average, and any single study
+# is off to one side or the other: that is what a sample of fifty is. Twenty
+# penalties are too many to be chosen by fifty rows that also judge them, and
+# the score shows nothing of it. Cross-fitted they do little harm, and little
+# good: it takes more patients to learn which module deserves which penalty.
 #
 # So with few rows and many columns: ask for one penalty, or let
 # ``structure="auto"`` decide, which stays at one below a hundred rows; and

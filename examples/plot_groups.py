@@ -3,8 +3,8 @@ Rows that come in groups
 ========================
 
 Several rows of each patient, speaker or machine: folds that tear them apart
-know the answers to their own questions. The score is too good, and the
-penalty that they choose is too weak.
+know the answers to their own questions. The score is too good, and the penalty
+that they choose is too weak.
 """
 
 # %%

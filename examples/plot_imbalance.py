@@ -2,14 +2,14 @@
 Rare classes and weights
 ========================
 
-``class_weight="balanced"``, or leaving most of the common class out: both
-are usual where one class is rare, and both multiply every risk that the
-model reports. Sample weights put it right.
+``class_weight="balanced"``, or leaving most of the common class out: both are
+usual where one class is rare, and both multiply every risk that the model
+reports. Sample weights put it right.
 """
 
 # %%
-# 40,000 rows of which a few in a hundred are positive, and 200,000 to see
-# what the reported risks are worth.
+# 40,000 rows of which a few in a hundred are positive, and 200,000 to see what
+# the reported risks are worth.
 
 import time
 
@@ -28,7 +28,9 @@ truth = np.r_[rng.normal(size=15) / 2, np.zeros(45)]
 def draw(n):
     """Rows, and which of them are positive."""
     rows = rng.normal(size=(n, len(truth)))
-    return rows, (rng.random(n) < 1 / (1 + np.exp(5 - rows @ truth))).astype(int)
+    return rows, (rng.random(n) < 1 / (1 + np.exp(5 - rows @ truth))).astype(
+        int
+    )
 
 
 X, y = draw(40_000)
@@ -38,8 +40,8 @@ print(f"{y.sum()} positive rows of {len(y)}, {y.mean():.1%}")
 # %%
 # Four ways to fit. For the last two as many negative rows are kept as there
 # are positive ones, drawn by chance; in the last one each of them stands for
-# all those that were left out, by its weight. ``sample_weight`` counts in
-# the fits, in the folds' losses and in the final model.
+# all those that were left out, by its weight. ``sample_weight`` counts in the
+# fits, in the folds' losses and in the final model.
 
 negative = np.flatnonzero(y == 0)
 kept_negative = rng.choice(negative, y.sum(), replace=False)
@@ -55,8 +57,8 @@ ways = {
 }
 
 # %%
-# Test rows go into twelve bins of equal size by the risk that a model
-# reports; the picture has the share of them that is positive.
+# Test rows go into twelve bins of equal size by the risk that a model reports;
+# the picture has the share of them that is positive.
 
 fig, ax = plt.subplots(figsize=(6.4, 5.4))
 ax.axline((1, 1), (10, 10), color="C5", ls="--", lw=1)
@@ -93,11 +95,11 @@ plt.show()
 
 # %%
 # All four put the rows in much the same order, as average precision shows:
-# balancing does not make a logistic regression see rare rows better, it
-# moves its intercept. If a decision is wanted, move the threshold; the risks
-# stay risks.
+# balancing does not make a logistic regression see rare rows better, it moves
+# its intercept. If a decision is wanted, move the threshold; the risks stay
+# risks.
 #
 # Leaving most negatives out saves most of the time and costs some of the
-# precision, weighted or not. In a search ``class_weight`` changes
-# what is fitted but not how it is judged: the folds' losses are those of the
-# rows as they come.
+# precision, weighted or not. In a search ``class_weight`` changes what is
+# fitted but not how it is judged: the folds' losses are those of the rows as
+# they come.

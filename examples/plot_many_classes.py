@@ -9,8 +9,8 @@ search.
 
 # %%
 # Which module of NumPy, SciPy or scikit-learn is a function from? The first
-# 400 characters of its docstring are given; modules with at least 40
-# functions are the classes.
+# 400 characters of its docstring are given; modules with at least 40 functions
+# are the classes.
 
 import inspect
 import time
@@ -105,7 +105,7 @@ plt.show()
 # The errors are those that a person would make. The most frequent ones:
 
 wrong = shares * ~np.eye(n_classes, dtype=bool)
-for place in np.argsort(wrong, axis=None)[: -6 : -1]:
+for place in np.argsort(wrong, axis=None)[:-6:-1]:
     true, predicted = np.unravel_index(place, wrong.shape)
     print(
         f"{labels[true]:20s} taken for {labels[predicted]:20s} "

@@ -2,8 +2,8 @@
 Why per-feature CV scores lie
 =============================
 
-Cross-validation is honest as long as it judges a handful of candidates. Let
-it choose hundreds of penalties, and it starts to believe its own rows.
+Cross-validation is honest as long as it judges a handful of candidates. Let it
+choose hundreds of penalties, and it starts to believe its own rows.
 """
 
 # %%
@@ -55,9 +55,9 @@ print(f"what the folds believe: {believed[0]:.3f} -> {believed[-1]:.3f}")
 print(f"on unseen rows:         {true[0]:.3f} -> {true[-1]:.3f}")
 
 # %%
-# What the search does instead is to *cross-fit*: for each fold, the
-# penalties are found on the other folds alone, and its rows judge, once,
-# what was found without them. That score is ``best_score_``.
+# What the search does instead is to *cross-fit*: for each fold, the penalties
+# are found on the other folds alone, and its rows judge, once, what was found
+# without them. That score is ``best_score_``.
 
 honest = HypergradientSearchCV(
     LogisticRegression(), structure="per_feature", cv=folds, random_state=0
@@ -89,15 +89,15 @@ ax.set(
 plt.show()
 
 # %%
-# The first steps help: they learn which columns matter. Then there is
-# nothing left to learn but the validation rows themselves, and the folds
-# follow them, down to models that are worse than a coin. The more rows there
-# are for each penalty the later it turns, but it turns.
+# The first steps help: they learn which columns matter. Then there is nothing
+# left to learn but the validation rows themselves, and the folds follow them,
+# down to models that are worse than a coin. The more rows there are for each
+# penalty the later it turns, but it turns.
 #
-# Nothing of this is particular to gradients. Whoever tries enough settings
-# and reports the best cross-validated score is on the same slope, only
-# slower. Where a search has cross-fitted, ``cv_results_["is_nested"]`` tells
-# which of its scores are of that kind:
+# Nothing of this is particular to gradients. Whoever tries enough settings and
+# reports the best cross-validated score is on the same slope, only slower.
+# Where a search has cross-fitted, ``cv_results_["is_nested"]`` tells which of
+# its scores are of that kind:
 
 for stage in honest.stages_:
     own = honest.cv_results_["structure"] == stage.structure

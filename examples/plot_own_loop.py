@@ -3,13 +3,13 @@ Your own outer loop
 ===================
 
 ``sksid.hypergradient`` gives the cross-validated loss at any penalties, and
-its slope. Whatever takes a function and a gradient can do the rest; here it
-is an optimizer of SciPy.
+its slope. Whatever takes a function and a gradient can do the rest; here it is
+an optimizer of SciPy.
 """
 
 # %%
-# Breast cancer: the ten worst values of each tumor, and their 55 products
-# and squares. Two hyperparameters, log λ of the former and of the latter.
+# Breast cancer: the ten worst values of each tumor, and their 55 products and
+# squares. Two hyperparameters, log λ of the former and of the latter.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,8 +58,8 @@ print(
 
 # %%
 # The landscape in which it moved, and the slope all over it. Each arrow has
-# cost one more linear system than the value alone, and would have cost no
-# more with a thousand hyperparameters.
+# cost one more linear system than the value alone, and would have cost no more
+# with a thousand hyperparameters.
 
 axis = np.linspace(-5, 6, 12)
 found = [[value_and_slope(np.array([u, v])) for u in axis] for v in axis]
@@ -84,9 +84,9 @@ ax.set(
 plt.show()
 
 # %%
-# ``HypergradientSearchCV`` comes to the same place. It has an optimizer of
-# its own, which knows how exact a gradient must be at each step, and starts
-# from the best penalty for all:
+# ``HypergradientSearchCV`` comes to the same place. It has an optimizer of its
+# own, which knows how exact a gradient must be at each step, and starts from
+# the best penalty for all:
 
 search = HypergradientSearchCV(
     LogisticRegression(), structure=block, cv=folds, random_state=0
@@ -94,7 +94,7 @@ search = HypergradientSearchCV(
 print(f"{search.n_iter_} steps, log loss {-search.best_score_:.4f}")
 
 # %%
-# The function is for what a search does not do: penalties that are tied to
-# one another in a way of your own, a prior on them, a loop that also moves
+# The function is for what a search does not do: penalties that are tied to one
+# another in a way of your own, a prior on them, a loop that also moves
 # something else. What it returns has the coefficients of the folds, too, and
 # the solutions of the linear systems.

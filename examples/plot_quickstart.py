@@ -8,8 +8,8 @@ cross-validated loss to its lowest point.
 """
 
 # %%
-# The data are the handwritten digits that ship with scikit-learn: 1,797
-# images of 8 × 8 pixels, ten classes. A third is kept for the test.
+# The data are the handwritten digits that ship with scikit-learn: 1,797 images
+# of 8 × 8 pixels, ten classes. A third is kept for the test.
 
 import sys
 import time
@@ -30,9 +30,9 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 # %%
-# What you have today, and what takes its place. There is no list of values
-# any more, and the log loss is what a search is about unless you say
-# otherwise. Five stratified folds are the default of both.
+# What you have today, and what takes its place. There is no list of values any
+# more, and the log loss is what a search is about unless you say otherwise.
+# Five stratified folds are the default of both.
 
 model = LogisticRegression(max_iter=1000)
 Cs = np.logspace(-3, 4, 10)
@@ -57,9 +57,9 @@ for name, tuner in (("grid", grid), ("search", search)):
     )
 
 # %%
-# ``search.best_estimator_`` is a fitted ``LogisticRegression``, as it would
-# be after a grid search, and ``cv_results_`` has the same columns. The
-# picture is made of these; it needs matplotlib, which sksid itself does not.
+# ``search.best_estimator_`` is a fitted ``LogisticRegression``, as it would be
+# after a grid search, and ``cv_results_`` has the same columns. The picture is
+# made of these; it needs matplotlib, which sksid itself does not.
 
 if find_spec("matplotlib") is None:
     print("For the picture, install matplotlib.")
@@ -106,10 +106,10 @@ ax.legend()
 plt.show()
 
 # %%
-# Every point of the grid costs five fits from zero. A step of the search
-# goes on from the models of the step before, and the slope tells it how far
-# to go: it needs few steps, spends none of them on values that are far off,
-# and does not stop between two values of a list.
+# Every point of the grid costs five fits from zero. A step of the search goes
+# on from the models of the step before, and the slope tells it how far to go:
+# it needs few steps, spends none of them on values that are far off, and does
+# not stop between two values of a list.
 #
-# Where to go from here: one penalty for *each group* of features is as
-# little work, and is where searches along a slope leave grids behind.
+# Where to go from here: one penalty for *each group* of features is as little
+# work, and is where searches along a slope leave grids behind.

@@ -3,13 +3,13 @@ Text in a pipeline
 ==================
 
 Which library is a function from: NumPy, SciPy or scikit-learn? The beginning
-of its docstring tells. The vectorizer stands inside the search, so every
-fold has the vocabulary of its own training rows.
+of its docstring tells. The vectorizer stands inside the search, so every fold
+has the vocabulary of its own training rows.
 """
 
 # %%
-# Real text that is on your machine already: the docstrings of three
-# libraries. The first 400 characters of each, every text once.
+# Real text that is on your machine already: the docstrings of three libraries.
+# The first 400 characters of each, every text once.
 
 import inspect
 import time
@@ -104,5 +104,5 @@ plt.show()
 # %%
 # No step of this needed a word about folds: the search has fitted the
 # vectorizer to the training rows of each, and once more to all rows for the
-# final model. If what your preprocessing learns does not depend on the rows
-# (a ``HashingVectorizer``, say), the search notices, and transforms once.
+# final model. If what your preprocessing learns does not depend on the rows (a
+# ``HashingVectorizer``, say), the search notices, and transforms once.

@@ -3,8 +3,8 @@ Age and sex without a penalty
 =============================
 
 A penalty that suits a thousand genes is far too strong for three clinical
-variables that are known to matter. ``unpenalized`` leaves named columns
-alone, like the intercept.
+variables that are known to matter. ``unpenalized`` leaves named columns alone,
+like the intercept.
 """
 
 # %%
@@ -82,14 +82,13 @@ ax.legend(loc="lower right", fontsize="small")
 plt.show()
 
 # %%
-# Under one penalty age, sex and stage all but vanish from the model: with
-# 500 small effects beside them the folds want a strong penalty, and it
-# falls on all. The predictions suffer, too.
+# Under one penalty age, sex and stage all but vanish from the model: with 500
+# small effects beside them the folds want a strong penalty, and it falls on
+# all. The predictions suffer, too.
 #
-# Without a penalty the effects come near the truth and stay a little below
-# it on average. That is not the penalty's doing: the genes' part is known
-# poorly, and in a logistic model whatever is missing shrinks the effects of
-# the rest.
+# Without a penalty the effects come near the truth and stay a little below it
+# on average. That is not the penalty's doing: the genes' part is known poorly,
+# and in a logistic model whatever is missing shrinks the effects of the rest.
 #
 # Two blocks find much the same without being told. Say ``unpenalized`` where
 # an effect is to be reported, and blocks where predictions are all that

@@ -28,9 +28,9 @@ y = rng.random(len(X)) < 1 / (1 + np.exp(-X @ truth))
 X, X_new, y, y_new = X[:900], X[900:], y[:900], y[900:]
 
 # %%
-# scikit-learn's own callbacks follow a search. ``ScoringMonitor`` gets at
-# each step the model with which the search would end there. It is meant to
-# be scored on the training rows, but a scorer may look at any rows it likes:
+# scikit-learn's own callbacks follow a search. ``ScoringMonitor`` gets at each
+# step the model with which the search would end there. It is meant to be
+# scored on the training rows, but a scorer may look at any rows it likes:
 
 
 def on_new_rows(model, X, y):
@@ -47,8 +47,8 @@ search.set_callbacks(monitor).fit(X, y)
 # %%
 # ``HypergradientSearchDisplay`` draws the search: each fold a faint line,
 # their mean a strong one, each stage named where it begins, with what it has
-# changed in the loss and the standard error of that. On top, what the
-# monitor has logged: the loss on 20,000 rows that no fold knows.
+# changed in the loss and the standard error of that. On top, what the monitor
+# has logged: the loss on 20,000 rows that no fold knows.
 
 log = monitor.get_logs().data
 steps = [entry for entry in log if entry["task_name"] == "outer-step"]
@@ -60,8 +60,8 @@ ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, -0.32))
 plt.show()
 
 # %%
-# The folds differ from each other by far more than a stage brings, and yet
-# the stages can be judged: what counts is the difference *within* each fold.
+# The folds differ from each other by far more than a stage brings, and yet the
+# stages can be judged: what counts is the difference *within* each fold.
 # ``stages_`` has the numbers.
 
 for stage in search.stages_[1:]:
@@ -72,8 +72,8 @@ for stage in search.stages_[1:]:
 
 # %%
 # A search can be told to come to an end. ``TimeBudget`` looks at the clock
-# after each step; what has been found until then is solved to convergence
-# and refitted, so the result is a whole model. Ctrl-C does the same.
+# after each step; what has been found until then is solved to convergence and
+# refitted, so the result is a whole model. Ctrl-C does the same.
 
 for seconds in (0.0, 0.1, 60.0):
     brief = HypergradientSearchCV(LogisticRegression(), random_state=0)
