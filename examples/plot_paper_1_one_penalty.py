@@ -1,6 +1,6 @@
 """
-Figure 1 of the paper, small: one penalty
-=========================================
+Figure 1 of the paper: one penalty
+==================================
 
 How exact is the hypergradient of one λ after so many epochs? Batch, constant
 and decreasing steps of Grazzi, Pontil and Salzo (AISTATS 2021), and beside

@@ -1,6 +1,6 @@
 """
-Figure 2 of the paper, small: one penalty a feature
-===================================================
+Figure 2 of the paper: one penalty a feature
+============================================
 
 The set-up of Figure 1 with λⱼ = exp(εⱼ), εⱼ uniform on [-2, 2]: the
 hypergradient is a vector, one entry for each feature.

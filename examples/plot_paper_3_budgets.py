@@ -1,6 +1,6 @@
 """
-Figure 3 of the paper, small: eight ways to spend a budget
-==========================================================
+Figure 3 of the paper: eight ways to spend a budget
+===================================================
 
 SID solves two systems, the lower level and a linear one. The same epochs can
 be shared out evenly or not, and the two solvers need not be of a kind.

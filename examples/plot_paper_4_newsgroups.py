@@ -1,6 +1,6 @@
 """
-Figure 4 of the paper, small: a penalty for each word
-=====================================================
+Figure 4 of the paper: a penalty for each word
+==============================================
 
 Gradient descent on one penalty for each feature, by hypergradients of 20
 epochs each: what it does to the validation loss that it descends on, to the

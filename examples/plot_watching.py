@@ -38,19 +38,19 @@ def on_new_rows(model, X, y):
     return {"new rows": log_loss(y_new, model.predict_proba(X_new))}
 
 
-monitor = ScoringMonitor(scoring=on_new_rows)
+watcher = ScoringMonitor(scoring=on_new_rows)
 search = HypergradientSearchCV(
     LogisticRegression(), structure="per_feature", random_state=0
 )
-search.set_callbacks(monitor).fit(X, y)
+search.set_callbacks(watcher).fit(X, y)
 
 # %%
 # ``HypergradientSearchDisplay`` draws the search: each fold a faint line,
 # their mean a strong one, each stage named where it begins, with what it has
-# changed in the loss and the standard error of that. On top, what the monitor
-# has logged: the loss on 20,000 rows that no fold knows.
+# changed in the loss and the standard error of that. On top, what the
+# callback has logged: the loss on 20,000 rows that no fold knows.
 
-log = monitor.get_logs().data
+log = watcher.get_logs().data
 steps = [entry for entry in log if entry["task_name"] == "outer-step"]
 
 fig, ax = plt.subplots()

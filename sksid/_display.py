@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from sksid._drawing import axes_of, check_drawable, line_style, stagger
-
-LINE_OF_TEXT = 20.0  # points, for a stage's name and its gain
 
 
 class HypergradientSearchDisplay:
@@ -146,18 +144,18 @@ class HypergradientSearchDisplay:
         self.ax_.legend()
         return self
 
-    def _begins(self):
+    def _begins(self) -> NDArray[np.integer]:
         """The steps at which the search went on to another structure."""
         names = np.asarray([] if self.stages is None else self.stages)
         return np.flatnonzero(names[1:] != names[:-1]) + 1
 
-    def _mark(self, step, value):
+    def _mark(self, step: int, value: float) -> Any:
         """The chosen step: a large dot, and its value in the legend."""
         style = {"marker": "o", "markersize": 10, "markeredgewidth": 1.5, "linestyle": "none", "zorder": 3}
         label = f"chosen step: {value:.4g}"
         return self.ax_.plot([step], [value], color="C1", markeredgecolor="white", label=label, **style)[0]
 
-    def _name_stages(self, begins):
+    def _name_stages(self, begins: NDArray[np.integer]) -> None:
         """Above the axes, each name where its stage begins, with a line down from there."""
         self.text_: list[Any] = []
         if len(begins) == 0:
@@ -168,4 +166,4 @@ class HypergradientSearchDisplay:
             place = {"xy": (step - 0.5, 1.0), "xycoords": top, "xytext": (2, 3), "textcoords": "offset points"}
             self.text_.append(self.ax_.annotate(label, **place, va="bottom", fontsize="small", annotation_clip=False))
             self.ax_.axvline(step - 0.5, color="grey", linestyle=":", linewidth=1, zorder=0)
-        stagger(self.ax_, self.text_, LINE_OF_TEXT)
+        stagger(self.ax_, self.text_)

@@ -54,16 +54,16 @@ def feature_names(estimator: BaseEstimator, n_features: int) -> list[str]:
     return [f"x{j}" for j in range(n_features)] if names is None or len(names) != n_features else list(names)
 
 
-def stagger(ax: Any, texts: Sequence[Any], height: float) -> None:
-    """Raise each text that would cover the one before it by one line more than that one, in points."""
+def stagger(ax: Any, texts: Sequence[Any]) -> None:
+    """Lift each text, of annotations from left to right, above the earlier ones that reach over its beginning."""
     ax.autoscale_view()  # else places are those of an empty plot
-    end, line = None, 0
+    placed: list[Any] = []
     for text in texts:
-        box = text.get_window_extent()
-        line = line + 1 if end is not None and box.x0 < end else 0
-        x, y = text.xyann
-        text.xyann = x, y + line * height
-        end = max(box.x1, end or box.x1) if line else box.x1
+        box, (x, y) = text.get_window_extent(), text.xyann
+        tops = [other.y1 for other in placed if other.x1 > box.x0]
+        if tops:
+            text.xyann = x, y + 1 + (max(tops) - box.y0) * 72 / ax.figure.dpi
+        placed.append(text.get_window_extent())
 
 
 def keep_apart(ax: Any, texts: Sequence[Any]) -> list[Any]:
