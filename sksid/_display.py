@@ -158,7 +158,7 @@ class HypergradientSearchDisplay:
     def _name_stages(self, begins: NDArray[np.integer]) -> None:
         """Above the axes, each name where its stage begins, with a line down from there."""
         self.text_: list[Any] = []
-        if len(begins) == 0:
+        if self.stages is None or len(begins) == 0:
             return
         top = self.ax_.get_xaxis_transform()
         for step in (0, *begins):
