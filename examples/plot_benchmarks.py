@@ -61,6 +61,9 @@ for key, color in zip(peers, ("C0", "C1"), strict=True):
         style = {"color": color, "marker": marker, "ls": "none", "ms": 8}
         label = peers[key] if not bound else None
         ax.plot(values[own], own, label=label, alpha=0.85, **style)
+    if key == "grid":
+        bars = {"color": color, "alpha": 0.25, "linewidth": 8, "zorder": 0}
+        ax.hlines(range(len(rows)), 1, values, **bars)
     known = values[bounds == 0]
     print(
         f"{peers[key]:20s} median {np.median(known):4.1f} times, least "

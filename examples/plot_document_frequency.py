@@ -125,4 +125,5 @@ for words_are in ("0/1", "idf"):
 
 # %%
 # That is how to use it: where a good rule is known, take it; where none is
-# (counts of clicks, of genes, of parts), let the folds find one.
+# (counts of clicks, of genes, of parts), let the folds find one. A rule in
+# terms of your own is ``structure=`` a function of yours.

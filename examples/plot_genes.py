@@ -99,4 +99,5 @@ plt.show()
 #
 # So with few rows and many columns: ask for one penalty, or let
 # ``structure="auto"`` decide, which stays at one below a hundred rows; and
-# read a cross-validated score for what it is.
+# read a cross-validated score for what it is. How a score comes to lie is
+# the subject of :ref:`sphx_glr_auto_examples_plot_scores_that_lie.py`.

@@ -76,9 +76,9 @@ def tried(tuner):
 
 fig, ax = plt.subplots()
 label = f"grid of {len(Cs)}: {seconds['grid']:.1f} s"
-ax.plot(*tried(grid), "o-", color="C0", ms=8, mfc="none", lw=1, label=label)
+ax.plot(*tried(grid), "o-", color="C0", ms=9, mfc="none", mew=2, label=label)
 label = f"search: {seconds['search']:.1f} s"
-ax.plot(*tried(search), "o-", color="C1", ms=7, lw=1.5, label=label)
+ax.plot(*tried(search), "o-", color="C1", ms=9, lw=3, label=label)
 ax.set(
     xscale="log",
     yscale="log",
@@ -92,7 +92,7 @@ ax.yaxis.set_minor_formatter("")
 
 # the lowest part again, nearer, with the steps numbered
 near = ax.inset_axes((0.42, 0.42, 0.34, 0.4))
-near.plot(*tried(grid), "o-", color="C0", ms=8, mfc="none", lw=1)
+near.plot(*tried(grid), "o-", color="C0", ms=9, mfc="none", mew=2)
 near.plot(*tried(search), "o", color="C1", ms=7)
 for step, place in enumerate(zip(*tried(search), strict=True), 1):
     above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
@@ -111,5 +111,7 @@ plt.show()
 # it needs few steps, spends none of them on values that are far off, and does
 # not stop between two values of a list.
 #
-# Where to go from here: one penalty for *each group* of features is as little
-# work, and is where searches along a slope leave grids behind.
+# Where to go from here: one penalty for *each block* of columns is as little
+# work, and there searches along a slope leave grids behind:
+# :ref:`sphx_glr_auto_examples_plot_blocks.py`. With text the seconds differ
+# more: :ref:`sphx_glr_auto_examples_plot_text.py`.

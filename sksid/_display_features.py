@@ -124,6 +124,9 @@ class PenaltyDisplay:
         style = line_style({"marker": "o", "linestyle": "none", "label": name or self.name}, kwargs)
         self.lines_ = self.ax_.plot(penalties[named], rows, **style)
         self.bars_ = None
+        if self.shared is not None and not len(rest):
+            color = self.lines_[0].get_color()
+            self.ax_.hlines(rows, self.shared, penalties[named], color=color, alpha=0.4, linewidth=3, zorder=1)
         if len(rest):
             self.bars_ = self._density(penalties[rest], n_named - 0.25, room - 0.75)
             rows, labels = np.append(rows, n_named + (room - 1) / 2), [*labels, f"{len(rest):,} more"]
