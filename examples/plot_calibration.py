@@ -44,7 +44,7 @@ models = {
 # In the picture test rows are put into ten bins by what a model says. Below
 # the diagonal on the right, and above it on the left, it promises too much.
 
-fig, ax = plt.subplots(figsize=(6, 5.4))
+fig, ax = plt.subplots(figsize=(6, 5.4), layout="constrained")
 ax.axline((0, 0), slope=1, color="C5", ls="--", lw=1)
 for (name, model), color, marker in zip(
     models.items(), ("C5", "C1", "C0"), "so^", strict=True

@@ -87,7 +87,7 @@ frequency = np.asarray(X_train.sum(axis=0)).ravel()
 order = np.argsort(frequency)
 share = 100 * frequency / len(y_train)
 
-fig, ax = plt.subplots()
+fig, ax = plt.subplots(layout="constrained")
 for name, weight, style in (
     ("idf", idf.idf_, {"color": "C5", "ls": "--"}),
     ("learned", learned, {"color": "C1", "lw": 3}),

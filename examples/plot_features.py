@@ -51,7 +51,7 @@ for structure in ("shared", "per_feature"):
 
 before = searches["shared"].best_estimator_.coef_.ravel()
 after = searches["per_feature"].best_estimator_.coef_.ravel()
-fig, ax = plt.subplots(figsize=(6, 5.4))
+fig, ax = plt.subplots(figsize=(6, 5.4), layout="constrained")
 for kind, color in (("noise", "C5"), ("signal", "C1")):
     own = np.flatnonzero(kinds == kind)
     CoefficientDisplay(before[own], after[own], own, name=kind).plot(
@@ -67,7 +67,7 @@ plt.show()
 # The penalties are a ranking; x0 to x9 are the signals. Nobody has set a
 # threshold: each penalty went where the validation losses wanted it.
 
-fig, ax = plt.subplots(figsize=(7, 5.4))
+fig, ax = plt.subplots(figsize=(7, 5.4), layout="constrained")
 display = PenaltyDisplay.from_estimator(searches["per_feature"], ax=ax)
 plt.show()
 

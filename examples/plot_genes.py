@@ -70,7 +70,7 @@ for place, name in enumerate(settings):
 # %%
 # Each dot is a study. On the line a study's cross-validation says the truth.
 
-fig, ax = plt.subplots(figsize=(7.2, 5))
+fig, ax = plt.subplots(figsize=(7.2, 5), layout="constrained")
 ax.axline((0.6, 0.6), slope=1, color="C5", ls="--", lw=1)
 ax.text(0.97, 0.99, "says the truth ", color="C5", ha="right")
 ax.axhline(np.log(2), color="C5", ls=":", lw=1)

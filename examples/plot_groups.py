@@ -72,7 +72,7 @@ for C in Cs:
     model = LogisticRegression(C=C, solver="newton-cholesky").fit(X, y)
     curves["new patients"].append(log_loss(y_new, model.predict_proba(X_new)))
 
-fig, ax = plt.subplots()
+fig, ax = plt.subplots(layout="constrained")
 for (name, losses), color in zip(
     curves.items(), ("C1", "C0", "C2"), strict=True
 ):

@@ -84,7 +84,7 @@ counts = confusion_matrix(y_test, search.predict(X_test), labels=labels)
 shares = counts / counts.sum(axis=1, keepdims=True)
 rows, columns = np.nonzero(shares)
 
-fig, ax = plt.subplots(figsize=(7, 6.2))
+fig, ax = plt.subplots(figsize=(7, 6.2), layout="constrained")
 ax.scatter(
     columns,
     rows,

@@ -67,7 +67,7 @@ values = np.array([[value for value, _ in row] for row in found])
 slopes = np.array([[slope for _, slope in row] for row in found])
 downhill = -slopes / np.linalg.norm(slopes, axis=2, keepdims=True) ** 0.7
 
-fig, ax = plt.subplots(figsize=(7, 5.6))
+fig, ax = plt.subplots(figsize=(7, 5.6), layout="constrained")
 levels = np.geomspace(values.min(), values.max(), 14)
 drawn = ax.contourf(axis, axis, values, levels, cmap="viridis_r", alpha=0.75)
 fig.colorbar(drawn, ax=ax, label="cross-validated log loss", format="%.2f")

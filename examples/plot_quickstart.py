@@ -74,7 +74,7 @@ def tried(tuner):
     return results["param_C"].astype(float), -results["mean_test_score"]
 
 
-fig, ax = plt.subplots()
+fig, ax = plt.subplots(layout="constrained")
 label = f"grid of {len(Cs)}: {seconds['grid']:.1f} s"
 ax.plot(*tried(grid), "o-", color="C0", ms=9, mfc="none", mew=2, label=label)
 label = f"search: {seconds['search']:.1f} s"

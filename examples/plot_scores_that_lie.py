@@ -65,7 +65,7 @@ honest = HypergradientSearchCV(
 honest_test = log_loss(y_test, honest.predict_proba(X_test))
 print(f"cross-fitted: says {-honest.best_score_:.3f}, is {honest_test:.3f}")
 
-fig, ax = plt.subplots()
+fig, ax = plt.subplots(layout="constrained")
 steps = np.arange(len(true))
 ax.fill_between(steps, believed, true, color="C1", alpha=0.15, lw=0)
 ax.plot(steps, true, "C0", lw=3)

@@ -89,7 +89,9 @@ for name, tuner in (("grid", grid), ("search", search)):
 vectorizer, model = search.best_estimator_
 vocabulary = vectorizer.get_feature_names_out()
 
-fig, axes = plt.subplots(1, 3, figsize=(8, 4.2), sharex=True)
+fig, axes = plt.subplots(
+    1, 3, figsize=(8, 4.2), sharex=True, layout="constrained"
+)
 for ax, library, coef, color in zip(
     axes, search.classes_, model.coef_, ("C0", "C1", "C2"), strict=True
 ):
@@ -120,7 +122,7 @@ print(
     f"{log_loss(y_test, each.predict_proba(X_test)):.3f}"
 )
 
-fig, ax = plt.subplots(figsize=(7.2, 5))
+fig, ax = plt.subplots(figsize=(7.2, 5), layout="constrained")
 PenaltyDisplay.from_estimator(each, ax=ax, color="C1")
 plt.show()
 

@@ -63,7 +63,7 @@ for name, losses in test_losses.items():
 # %%
 # A dot is what a study finds; the bars are the truth.
 
-fig, ax = plt.subplots(figsize=(7.2, 4.2))
+fig, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
 rows = np.arange(3)
 for place, (name, color) in enumerate(
     zip(settings, ("C1", "C0", "C2"), strict=True)

@@ -53,7 +53,7 @@ search.set_callbacks(watcher).fit(X, y)
 log = watcher.get_logs().data
 steps = [entry for entry in log if entry["task_name"] == "outer-step"]
 
-fig, ax = plt.subplots()
+fig, ax = plt.subplots(layout="constrained")
 HypergradientSearchDisplay.from_estimator(search, ax=ax)
 ax.plot([entry["new rows"] for entry in steps], "C2--", label="new rows")
 ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, -0.32))

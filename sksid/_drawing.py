@@ -15,7 +15,7 @@ def axes_of(caller: str, ax: Any) -> tuple[Any, Any]:
     if ax is None:
         import matplotlib.pyplot as plt
 
-        ax = plt.subplots()[1]
+        ax = plt.subplots(layout="constrained")[1]
     return ax, ax.figure
 
 

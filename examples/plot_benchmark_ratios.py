@@ -52,7 +52,7 @@ rows = [row for row in numbers["rows"] if row["grid"] != "-"]
 rows.sort(key=lambda row: ratio(row["grid"]))
 peers = {"LRCV": "LogisticRegressionCV", "grid": "GridSearchCV"}
 
-fig, ax = plt.subplots(figsize=(7.2, 8.6))
+fig, ax = plt.subplots(figsize=(7.2, 8.6), layout="constrained")
 ax.axvline(1, color="C5", lw=1)
 for key, color in zip(peers, ("C0", "C1"), strict=True):
     values, bounds = np.array([ratio(row[key]) for row in rows]).T
