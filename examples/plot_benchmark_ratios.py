@@ -53,7 +53,7 @@ rows.sort(key=lambda row: ratio(row["grid"]))
 peers = {"LRCV": "LogisticRegressionCV", "grid": "GridSearchCV"}
 
 fig, ax = plt.subplots(figsize=(7.2, 8.6), layout="constrained")
-ax.axvline(1, color="C5", lw=1)
+ax.axvline(1, color="0.5", lw=1)
 for key, color in zip(peers, ("C0", "C1"), strict=True):
     values, bounds = np.array([ratio(row[key]) for row in rows]).T
     for bound, marker in enumerate(("o", ">")):

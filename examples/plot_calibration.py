@@ -45,9 +45,9 @@ models = {
 # the diagonal on the right, and above it on the left, it promises too much.
 
 fig, ax = plt.subplots(figsize=(6, 5.4), layout="constrained")
-ax.axline((0, 0), slope=1, color="C5", ls="--", lw=1)
+ax.axline((0, 0), slope=1, color="0.5", ls="--", lw=1)
 for (name, model), color, marker in zip(
-    models.items(), ("C5", "C1", "C0"), "so^", strict=True
+    models.items(), ("0.5", "C1", "C0"), "so^", strict=True
 ):
     model.fit(X, y)
     probabilities = model.predict_proba(X_test)

@@ -89,7 +89,7 @@ share = 100 * frequency / len(y_train)
 
 fig, ax = plt.subplots(layout="constrained")
 for name, weight, style in (
-    ("idf", idf.idf_, {"color": "C5", "ls": "--"}),
+    ("idf", idf.idf_, {"color": "0.5", "ls": "--"}),
     ("learned", learned, {"color": "C1", "lw": 3}),
 ):
     relative = weight / weight.mean()

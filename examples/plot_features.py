@@ -52,7 +52,7 @@ for structure in ("shared", "per_feature"):
 before = searches["shared"].best_estimator_.coef_.ravel()
 after = searches["per_feature"].best_estimator_.coef_.ravel()
 fig, ax = plt.subplots(figsize=(6, 5.4), layout="constrained")
-for kind, color in (("noise", "C5"), ("signal", "C1")):
+for kind, color in (("noise", "0.5"), ("signal", "C1")):
     own = np.flatnonzero(kinds == kind)
     CoefficientDisplay(before[own], after[own], own, name=kind).plot(
         ax=ax, n_named=n_signals * (kind == "signal"), color=color, ms=9

@@ -71,10 +71,10 @@ for place, name in enumerate(settings):
 # Each dot is a study. On the line a study's cross-validation says the truth.
 
 fig, ax = plt.subplots(figsize=(7.2, 5), layout="constrained")
-ax.axline((0.6, 0.6), slope=1, color="C5", ls="--", lw=1)
-ax.text(0.97, 0.99, "says the truth ", color="C5", ha="right")
-ax.axhline(np.log(2), color="C5", ls=":", lw=1)
-ax.text(1.1, np.log(2), "a coin", color="C5", va="bottom", ha="right")
+ax.axline((0.6, 0.6), slope=1, color="0.5", ls="--", lw=1)
+ax.text(0.97, 0.99, "says the truth ", color="0.5", ha="right")
+ax.axhline(np.log(2), color="0.5", ls=":", lw=1)
+ax.text(1.1, np.log(2), "a coin", color="0.5", va="bottom", ha="right")
 for place, (name, color, marker) in enumerate(
     zip(settings, ("C0", "C1", "C2"), "osD", strict=True)
 ):

@@ -61,7 +61,7 @@ ways = {
 # the picture has the share of them that is positive.
 
 fig, ax = plt.subplots(figsize=(6.4, 5.4), layout="constrained")
-ax.axline((1, 1), (10, 10), color="C5", ls="--", lw=1)
+ax.axline((1, 1), (10, 10), color="0.5", ls="--", lw=1)
 for (name, (model, rows, labels, weights)), color, marker in zip(
     ways.items(), ("C0", "C1", "C3", "C2"), "^osD", strict=True
 ):

@@ -70,14 +70,14 @@ steps = np.arange(len(true))
 ax.fill_between(steps, believed, true, color="C1", alpha=0.15, lw=0)
 ax.plot(steps, true, "C0", lw=3)
 ax.plot(steps, believed, "C1", lw=3)
-ax.axhline(np.log(2), color="C5", ls=":", lw=1)
+ax.axhline(np.log(2), color="0.5", ls=":", lw=1)
 ax.axhline(honest_test, color="C2", ls="--", lw=1.5)
 bold = {"ha": "center", "va": "center", "weight": "bold"}
 text = "what these models do\non unseen rows"
 ax.text(9, true[19], text, color="C0", **bold)
 ax.text(24, believed[-1] - 0.04, "what the folds believe", color="C1", **bold)
 end = {"ha": "right", "va": "bottom"}
-ax.text(48, np.log(2), "a coin", color="C5", **end)
+ax.text(48, np.log(2), "a coin", color="0.5", **end)
 ax.text(48, honest_test, "cross-fitted", color="C2", weight="bold", **end)
 ax.set(
     xlim=(0, 48),

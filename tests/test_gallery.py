@@ -35,6 +35,14 @@ def test_a_page_runs_without_a_warning_and_draws(page):
     assert int(done.stdout.split()[-2]) > 0
 
 
+def test_the_first_page_shows_its_numbers_without_matplotlib():
+    code = "import runpy, sys; sys.modules['matplotlib'] = None; runpy.run_path(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(EXAMPLES / "plot_quickstart.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    assert "CV loss" in done.stdout
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_has_a_short_title_and_says_what_it_is_about(page):
     first, title, line, blank, *text = page.read_text(encoding="utf-8").splitlines()
