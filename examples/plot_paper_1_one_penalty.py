@@ -18,6 +18,7 @@ them this package's other solvers, ``dual`` and ``aid``.
 # "shuffled" goes through a new order of the rows in each epoch, which is
 # faster, and the default.
 
+# sphinx_gallery_thumbnail_number = 2
 import time
 from dataclasses import replace
 
@@ -145,6 +146,26 @@ fig.legend(
     loc="outside lower center",
     ncols=6,
 )
+plt.show()
+
+# %%
+# One of the panels by itself.
+
+fig, ax = plt.subplots(layout="constrained")
+for curve, name in zip(*axes[0, 1].get_legend_handles_labels(), strict=True):
+    (line, *_), way = curve, "--" if name == "dual" else "-"
+    ax.plot(*line.get_data(), way, color=line.get_color(), lw=3, label=name)
+ax.set(
+    xscale="log",
+    yscale="log",
+    ylim=axes[0, 1].get_ylim(),
+    title="How exact the hypergradient is, for λ = 0.1",
+    xlabel="epochs",
+    ylabel="squared relative error",
+)
+ax.set_xticks(budgets, budgets)
+ax.xaxis.set_minor_formatter("")
+ax.legend()
 plt.show()
 
 # %%

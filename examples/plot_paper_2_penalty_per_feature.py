@@ -15,6 +15,7 @@ hypergradient is a vector, one entry for each feature.
 # the rows in each epoch. An epoch is 100 steps of 9 rows, or one of Batch;
 # each point is a fresh run from zero, half of its budget for either system.
 
+# sphinx_gallery_thumbnail_number = 2
 import time
 from dataclasses import replace
 
@@ -140,6 +141,26 @@ draw(axes, "λⱼ = exp(εⱼ)", penalties)
 fig.legend(
     *axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=6
 )
+plt.show()
+
+# %%
+# The first panel by itself.
+
+fig, ax = plt.subplots(layout="constrained")
+for curve, name in zip(*axes[0].get_legend_handles_labels(), strict=True):
+    (line, *_), way = curve, "--" if name == "dual" else "-"
+    ax.plot(*line.get_data(), way, color=line.get_color(), lw=3, label=name)
+ax.set(
+    xscale="log",
+    yscale="log",
+    ylim=axes[0].get_ylim(),
+    title="How exact a gradient of 64 entries is",
+    xlabel="epochs",
+    ylabel="squared relative error",
+)
+ax.set_xticks(budgets, budgets)
+ax.xaxis.set_minor_formatter("")
+ax.legend()
 plt.show()
 
 # %%

@@ -13,6 +13,7 @@ be shared out evenly or not, and the two solvers need not be of a kind.
 # [-2, 2]. An epoch is 100 steps of 9 independently drawn rows, or one of
 # Batch; each point is a fresh run from zero.
 
+# sphinx_gallery_thumbnail_number = 2
 import time
 
 import matplotlib.pyplot as plt
@@ -147,6 +148,26 @@ fig.legend(
     loc="outside lower center",
     ncols=5,
 )
+plt.show()
+
+# %%
+# One of the panels by itself.
+
+fig, ax = plt.subplots(layout="constrained")
+for curve, name in zip(*axes[0, 1].get_legend_handles_labels(), strict=True):
+    (line, *_), way = curve, "--" if name == "dual" else "-"
+    ax.plot(*line.get_data(), way, color=line.get_color(), lw=3, label=name)
+ax.set(
+    xscale="log",
+    yscale="log",
+    ylim=axes[0, 1].get_ylim(),
+    title="Eight ways to spend the same epochs",
+    xlabel="epochs",
+    ylabel="squared relative error",
+)
+ax.set_xticks(budgets, budgets)
+ax.xaxis.set_minor_formatter("")
+fig.legend(loc="outside right upper")
 plt.show()
 
 # %%

@@ -13,6 +13,7 @@ validation accuracy, and to the test accuracy, which it does not see.
 # download. Four topics, 1,000 words of which each topic prefers 40, and posts
 # of 40 words. 500 posts train, 500 validate and 2,000 test.
 
+# sphinx_gallery_thumbnail_number = 2
 import time
 
 import matplotlib.pyplot as plt
@@ -139,6 +140,19 @@ fig.legend(
     loc="outside lower center",
     ncols=6,
 )
+plt.show()
+
+# %%
+# The same rows that are descended on, and rows that are not, for two methods.
+
+fig, ax = plt.subplots(layout="constrained")
+for column, way, rows in ((1, "-", "validation"), (2, "--", "test")):
+    for line in axes[0, column].get_lines():
+        if (name := line.get_label()) in ("Batch", "dual"):
+            style = {"ls": way, "color": line.get_color(), "lw": 3}
+            ax.plot(*line.get_data(), label=f"{name}, {rows} rows", **style)
+ax.set(xlabel="epochs", ylabel="accuracy", title="What tuning has learned")
+ax.legend()
 plt.show()
 
 # %%
