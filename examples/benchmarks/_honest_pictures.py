@@ -1,0 +1,3 @@
+"""The pictures of honest_score.py."""
+
+PICTURES = {"scores": None}
