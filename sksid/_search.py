@@ -50,8 +50,9 @@ class HypergradientSearchCV(BaseSearchCV):
         of the feature alone; any ``f(X_train, y_train, sample_weight)`` that returns (n_features,) or (n_features, n_columns),
         or an object whose ``fit(X_train, y_train).transform(X_train)`` does; or a list of these. Columns are brought to unit
         spread; one without spread is left out. See :ref:`descriptors`. In a Pipeline, a feature has the same penalty, or the
-        same hyperparameters, in all splits: those of its name, or of its position where there are no names. A feature that no
-        split has seen keeps its penalty of the stage before, the shared one where there is no other.
+        same hyperparameters, in all splits: those of its name, or of its position where there are no names; where features
+        without names vary in number, ``"auto"`` goes as far as descriptors. A feature that no split has seen keeps its penalty
+        of the stage before, the shared one where there is no other.
     unpenalized : str, slice or array-like, default=None
         Features without a penalty, like the intercept: names (of features, or of transformers), positions, a slice or a mask
         of the features that reach the final step. Not with ``solver="sgd"``.
