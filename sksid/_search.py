@@ -90,8 +90,8 @@ class HypergradientSearchCV(BaseSearchCV):
         is tuned again and stays a candidate. What is cross-fitted starts anew from there.
     n_jobs : int, default=None
         Splits that are preprocessed at the same time, in processes; that are descended on at the same time, in threads (those
-        with preprocessing of their own, the parts of cross-fitting, and two halves of the others where there are more than two
-        classes and much data); and that are scored at the same time, where ``scoring`` is not the log loss. The result is the
+        with preprocessing of their own, the parts of cross-fitting, and groups of the others where there is much data and many
+        classes or splits); and that are scored at the same time, where ``scoring`` is not the log loss. The result is the
         same for any number, bit for bit.
     random_state : int, RandomState instance or None, default=None
         Of the order of visits.

@@ -1,7 +1,8 @@
 """Is a score true? What a search reports of its model, and what 10,000 fresh rows say: means over 200 made data sets.
 
 ``optimism`` is the log loss on fresh rows minus the reported one, -best_score_: above zero, a score is too good to be true.
-150 rows, 40 normal features, of which four matter, or none: then labels are coins. The searches:
+``of one score`` is the standard error that the splits give a single score, for comparison. 150 rows, 40 normal features, of
+which four matter, or none: then labels are coins. The searches:
 
 - one penalty; moments, evidence; auto: as they come. "moments, evidence, cross-fitted": with ``early_stopping=True``.
 - per feature, CV score: with ``early_stopping=False``, where the validation rows choose 40 penalties and score them.
@@ -70,11 +71,12 @@ def fresh_loss(log_penalties, X, y, X_fresh, y_fresh):
 
 
 def searched(structure, **settings):
-    """A search as a function of data and seed: the loss that it reports, and that of its model on fresh rows."""
+    """A search as a function of data and seed: the loss it reports, its standard error, its model's loss on fresh rows."""
 
     def losses(X, y, X_fresh, y_fresh, seed):
         search = HypergradientSearchCV(LogisticRegression(), structure=structure, random_state=seed, **settings).fit(X, y)
-        return -search.best_score_, log_loss(y_fresh, search.predict_proba(X_fresh))
+        error = search.cv_results_["std_test_score"][search.best_index_] / np.sqrt(search.n_splits_ - 1)
+        return -search.best_score_, error, log_loss(y_fresh, search.predict_proba(X_fresh))
 
     return losses
 
@@ -101,7 +103,7 @@ def held_out(X, y, X_fresh, y_fresh, seed):
 
     descend(problem, on_step, max_iter=60)
     loss, log_penalties = min(judged, key=lambda pair: pair[0])
-    return loss, fresh_loss(log_penalties, X, y, X_fresh, y_fresh)
+    return loss, np.nan, fresh_loss(log_penalties, X, y, X_fresh, y_fresh)
 
 
 SEARCHES = {
@@ -123,8 +125,8 @@ def scores(repeats):
             data = made(n_informative, 40, 150, seed)
             for name, search in SEARCHES.items():
                 found[name].append(search(*data, seed))
-        for name, pairs in found.items():
-            reported, fresh = np.transpose(pairs)
+        for name, losses in found.items():
+            reported, error, fresh = np.transpose(losses)
             yield {
                 "data": truth,
                 "search": name,
@@ -132,6 +134,7 @@ def scores(repeats):
                 "fresh": fresh.mean(),
                 "optimism": (fresh - reported).mean(),
                 "standard error": (fresh - reported).std(ddof=1) / np.sqrt(repeats),
+                "of one score": error.mean(),
             }
 
 
@@ -172,16 +175,16 @@ def parts(X, y, splits):
 def leak(counts, repeats):
     """100 rows whose labels are coins: the loss reported, and on 1,000 fresh rows, by the number of features."""
     for n_features in counts:
-        pairs = {"training rows": [], "all rows": []}
+        found = {"training rows": [], "all rows": []}
         for seed in range(repeats):
             random = np.random.default_rng(seed)
             X, y = random.standard_normal((1100, n_features)), np.arange(1100) % 2
             column = evidence(X[:100], y[:100])
             leaking = matrix(np.column_stack([np.ones(n_features), (column - column.mean()) / column.std()]))
             for name, structure in (("training rows", "evidence"), ("all rows", leaking)):
-                pairs[name].append(searched(structure)(X[:100], y[:100], X[100:], y[100:], seed))
-        for name, losses in pairs.items():
-            reported, fresh = np.mean(losses, axis=0)
+                found[name].append(searched(structure)(X[:100], y[:100], X[100:], y[100:], seed))
+        for name, losses in found.items():
+            reported, _, fresh = np.mean(losses, axis=0)
             yield {"features": n_features, "evidence of": name, "reported": reported, "fresh": fresh}
 
 
