@@ -157,7 +157,7 @@ def course(repeats, n_steps=40):
         judged = descents.run(per_feature(50), [(per_feature(50), per_feature(50))] * 5)
         crossed.append([(step.value, fresh_loss(step.log_penalties, *data)) for step in judged])
     found = {}
-    for name, n_taken, losses in (("one set of splits", np.arange(n_steps), plain), ("cross-fitted", taken, crossed)):
+    for name, n_taken, losses in (("not cross-fitted", np.arange(n_steps), plain), ("cross-fitted", taken, crossed)):
         own, fresh = np.mean(losses, axis=0).T
         found[name] = {"steps": n_taken.tolist(), "reported": common.rounded(own), "fresh": common.rounded(fresh)}
     return found
