@@ -77,11 +77,11 @@ class HypergradientSearchCV(BaseSearchCV):
     early_stopping : bool or "auto", default="auto"
         Whether hyperparameters are cross-fitted: descended on within the training rows of each split, for a number of steps
         that the splits' validation rows choose together. ``"auto"``: where hyperparameters are many, which is more than 5, or
-        more than 30 where each is the penalty of a group or block. Few are not cross-fitted, nor is ``structure="auto"`` with
-        five or fewer features. Without cross-fitting a search of many penalties overfits the validation rows, and its score is
-        too good to be true. Cross-fitting takes at least two splits, whose training rows the other splits divide again; where
-        ``"auto"`` finds none, one shared penalty is tuned instead, with a warning unless ``structure="auto"``; True raises
-        there.
+        more than 30 where each is the penalty of a group or block; ``structure="auto"`` with five or fewer features is not.
+        True: where there are two or more. Without cross-fitting a search of many penalties overfits the validation rows, and
+        its score is too good to be true; that of a few is, too, with some hundred rows. Cross-fitting takes at least two
+        splits, whose training rows the other splits divide again; where ``"auto"`` finds none, one shared penalty is tuned
+        instead, with a warning unless ``structure="auto"``; True raises there.
     n_iter_no_change : int, default=10
         A stage that is not cross-fitted ends after so many steps without a smaller loss.
     warm_start : bool, default=False
@@ -109,8 +109,8 @@ class HypergradientSearchCV(BaseSearchCV):
         Mean score of the chosen step on the validation rows. Where that step was cross-fitted it is a nested score: a split's
         descent never saw its validation rows. Two things are not nested: the shared level from which cross-fitting starts was
         tuned on all splits, and all splits together choose the number of steps and the stage. Few hyperparameters are chosen by
-        the very rows that score them; that score cannot be compared with a nested one. As in GridSearchCV, not there where
-        ``refit`` is a callable.
+        the very rows that score them: with some hundred rows that score is too good, and it cannot be compared with a nested
+        one. See :ref:`honest-scores`. As in GridSearchCV, not there where ``refit`` is a callable.
     best_index_ : int
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays

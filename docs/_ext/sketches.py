@@ -139,9 +139,13 @@ def cross_fitting(figure):
         axes.text(-0.25, 4.42 - k, f"{k + 1}", ha="right", va="center")
     axes.text(2.45, 5.75, "descent", ha="center")
     axes.text(-1.0, 2.42, "part of the rows", ha="center", va="center", rotation=90)
-    for y, color, text in ((-0.55, TRAIN, "trains both inner splits"), (-1.1, THIRD, "trains one of two inner splits, validates the other")):
-        axes.text(0.0, y, text, color=color, va="center")
-    axes.text(0.0, -1.65, "judges, and is not seen by the descent", color=VALIDATION, va="center")
+    roles = (
+        ("trains both inner splits", TRAIN),
+        ("trains one of two inner splits, validates the other", THIRD),
+        ("judges, and is not seen by the descent", VALIDATION),
+    )
+    for place, (text, color) in enumerate(roles):
+        axes.text(0.0, -0.55 * (place + 1), text, color=color, va="center")
     stations = (
         "five descents, each without its judge",
         "the judges' mean loss\nchooses one number of steps",
