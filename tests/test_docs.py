@@ -61,6 +61,9 @@ def test_what_the_page_of_honest_scores_says_was_measured():
     assert all(errors["coins", search] > 2 for _, search in errors)
     for search in ("one penalty", "moments, evidence, cross-fitted", "per feature, cross-fitted", "auto"):
         assert abs(errors["four features matter", search]) < 2
+    fresh = {(row["data"], row["search"]): row["fresh"] for row in numbers["rows"]}
+    for data, sign in (("four features matter", 1), ("coins", -1)):
+        assert sign * (fresh[data, "moments, evidence, cross-fitted"] - fresh[data, "moments, evidence"]) > 0
     free, crossed = numbers["course"].values()
     assert np.argmin(free["reported"]) == len(free["steps"]) - 1 > 2 * np.argmin(free["fresh"])
     assert abs(np.argmin(crossed["reported"]) - np.argmin(crossed["fresh"])) <= 1

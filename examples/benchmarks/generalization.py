@@ -123,7 +123,7 @@ METHODS = {name: searched(name) for name in STRUCTURES} | {
 def row_losses(model, X, y):
     """The log loss of each row."""
     probabilities = model.predict_proba(X)[np.arange(y.size), np.searchsorted(model.classes_, y)]
-    return -np.log(np.maximum(probabilities, 1e-15))
+    return -np.log(np.maximum(probabilities.astype(np.float64), 1e-15))
 
 
 def fitted(method, folds, seed, X, y, seconds):
