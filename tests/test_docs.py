@@ -54,16 +54,20 @@ def test_what_the_page_of_honest_scores_says_was_measured():
     """Its prose and the stored numbers beside it."""
     path = DOCS.parent / "examples" / "benchmarks" / "results" / "honest_score.json"
     numbers = json.loads(path.read_text(encoding="utf-8"))["numbers"]
-    errors = {(row["data"], row["search"]): row["optimism"] / row["standard error"] for row in numbers["rows"]}
+    rows = {(row["data"], row["search"]): row for row in numbers["rows"]}
+    errors = {key: row["optimism"] / row["standard error"] for key, row in rows.items()}
     for data in ("four features matter", "coins"):  # what is too good to be true
         for search in ("moments, evidence", "per feature, CV score", "per feature, held-out rows"):
             assert errors[data, search] > 2
     assert all(errors["coins", search] > 2 for _, search in errors)
     for search in ("one penalty", "moments, evidence, cross-fitted", "per feature, cross-fitted", "auto"):
         assert abs(errors["four features matter", search]) < 2
-    fresh = {(row["data"], row["search"]): row["fresh"] for row in numbers["rows"]}
+    for search in ("moments, evidence, cross-fitted", "per feature, cross-fitted", "auto"):
+        row = rows["four features matter", search]
+        assert abs(row["optimism"]) < row["of one score"] / 5
+    assert rows["coins", "auto"]["optimism"] < 1.1 * rows["coins", "one penalty"]["optimism"]
     for data, sign in (("four features matter", 1), ("coins", -1)):
-        assert sign * (fresh[data, "moments, evidence, cross-fitted"] - fresh[data, "moments, evidence"]) > 0
+        assert sign * (rows[data, "moments, evidence, cross-fitted"]["fresh"] - rows[data, "moments, evidence"]["fresh"]) > 0
     free, crossed = numbers["course"].values()
     assert np.argmin(free["reported"]) == len(free["steps"]) - 1 > 2 * np.argmin(free["fresh"])
     assert abs(np.argmin(crossed["reported"]) - np.argmin(crossed["fresh"])) <= 1
