@@ -255,9 +255,24 @@ def test_without_cross_fitting_the_validation_loss_chooses(cancer):
     assert search.best_score_ == search.cv_results_["mean_test_score"][search.best_index_]
 
 
-def test_few_hyperparameters_are_cross_fitted_where_asked(cancer):
-    search = search_for(np.arange(30) // 15, early_stopping=True, cv=StratifiedKFold(4)).fit(*cancer)
-    assert search.cv_results_["is_nested"].any()
+@pytest.mark.parametrize("structure", [np.arange(30) // 15, "evidence", ["moments", "evidence"]], ids=str)
+def test_few_hyperparameters_are_cross_fitted_where_asked(structure, cancer):
+    search = search_for(structure, early_stopping=True, cv=StratifiedKFold(4)).fit(*cancer)
+    results = search.cv_results_
+    np.testing.assert_array_equal(results["is_nested"], results["structure"] != "shared")
+
+
+def test_the_score_of_few_hyperparameters_is_nested_where_asked():
+    """Three descriptors of 40 columns find something in 150 coins, if these may choose and judge."""
+    nested, fitted = [], []
+    for seed in range(6):
+        random = np.random.RandomState(seed)
+        X, y = random.randn(150, 40), random.permutation(np.arange(150) % 2)
+        for scores, early_stopping in ((nested, True), (fitted, "auto")):
+            search = search_for(["moments", "evidence"], cv=5, early_stopping=early_stopping, random_state=seed).fit(X, y)
+            scores.append(-search.best_score_)
+    assert np.mean(nested) > np.log(2) - 0.01
+    assert np.mean(fitted) < np.mean(nested) - 0.01
 
 
 def test_auto_is_the_default():
@@ -290,6 +305,17 @@ def test_descriptors_may_lose_columns_in_some_splits_only():
     for seed in range(6):
         search = search_for(correlated, cv=5).fit(*coins(seed, n_features=8, signal=0.25))
         assert 0.3 < -search.best_score_ < 0.75
+
+
+@pytest.mark.parametrize("n_columns", [1, 6])
+def test_descriptors_that_have_no_spread_in_the_splits_leave_one_penalty(n_columns):
+    X, y = coins(0, n_features=8)
+
+    def of_all_rows(rows, labels, sample_weight):
+        return np.arange(8.0)[:, None] ** np.arange(1, n_columns + 1) * (len(rows) == len(X))
+
+    search = search_for(of_all_rows, early_stopping=True).fit(X, y)
+    np.testing.assert_array_equal(search.penalties_, search_for("shared").fit(X, y).penalties_)
 
 
 def test_matrices_of_the_splits_are_those_of_their_inner_splits():
