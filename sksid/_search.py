@@ -109,7 +109,7 @@ class HypergradientSearchCV(BaseSearchCV):
         Mean score of the chosen step on the validation rows. Where that step was cross-fitted it is a nested score: a split's
         descent never saw its validation rows. All splits together choose the shared level from which cross-fitting starts, the
         number of steps, the stage, and the curvature with which few hyperparameters are found anew. Without cross-fitting, few
-        hyperparameters are chosen by the very rows that score them: with some hundred rows that score is too good, and it cannot
+        hyperparameters are chosen by the very rows that score them: with some hundred rows that score is too good, and cannot
         be compared with a nested one. See :ref:`honest-scores`. As in GridSearchCV, not there where ``refit`` is a callable.
     best_index_ : int
         Its row in ``cv_results_``.

@@ -18,7 +18,6 @@ Two more tables are for pictures: ``course``, a descent on 50 penalties step by 
 """
 
 import warnings
-from functools import partial
 
 import _common as common
 import numpy as np
@@ -28,7 +27,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from sksid import HypergradientSearchCV
-from sksid.crossfit import CrossFit, Descents, Part
+from sksid.crossfit import CrossFit, Descents, Nest
 from sksid.descent import Bilevel, Descent
 from sksid.descriptors import evidence
 from sksid.problem import make_problem
@@ -143,7 +142,7 @@ def scores(repeats):
 
 def course(repeats, n_steps=40):
     """Mean losses after each step on 50 penalties, five of which matter: of the rows that choose, and of fresh ones."""
-    plain, crossed, taken = [], [], np.cumsum(CrossFit().intervals(per_feature(50)))
+    plain, crossed, taken = [], [], np.cumsum(CrossFit().intervals)
     for seed in range(repeats):
         data = made(5, 50, 300, seed)
         X, y = data[:2]
@@ -153,7 +152,7 @@ def course(repeats, n_steps=40):
         plain.append([(step.value, fresh_loss(step.log_penalties, *data)) for step in own])
         start = next(step for step in reversed(path.steps) if step.structure.name == "shared").log_penalties
         settings = CrossFit(patience=len(taken))
-        descents = Descents(settings, list(parts(X, y, splits)), Aid(), start, path.bilevel.log_range)
+        descents = Descents(settings, nest(X, y, splits), start, path.bilevel.log_range)
         judged = descents.run(per_feature(50), [(per_feature(50), per_feature(50))] * 5)
         crossed.append([(step.value, fresh_loss(step.log_penalties, *data)) for step in judged])
     found = {}
@@ -163,13 +162,15 @@ def course(repeats, n_steps=40):
     return found
 
 
-def parts(X, y, splits):
+def nest(X, y, splits):
     """Each split as a judge of the next two, in turn, without its validation rows."""
-    make = partial(problem_of, X, y)
-    for m, (train, val) in enumerate(splits):
+    inner = []
+    for m, (train, _) in enumerate(splits):
         others = [*splits[m + 1 :], *splits[:m]][:2]
-        inner = [(np.intersect1d(train, other), np.intersect1d(train, judge)) for other, judge in others]
-        yield Part(make(inner), make([(train, NONE)]), make([(NONE, val)]))
+        inner += [(np.intersect1d(train, other), np.intersect1d(train, judge)) for other, judge in others]
+    rest, judge = [(train, NONE) for train, _ in splits], [(NONE, val) for _, val in splits]
+    inner, rest, judge = (problem_of(X, y, these) for these in (inner, rest, judge))
+    return Nest(Bilevel(inner, Aid()), np.full(len(splits), 2), Bilevel(rest, Aid()), judge)
 
 
 def leak(counts, repeats):
