@@ -1,4 +1,4 @@
-"""From X, y and cv to the data of a search: samples, splits, the parts of cross-fitting, and the features of each split."""
+"""From X, y and cv to the data of a search: samples, splits, inner splits, and the features of each split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
