@@ -94,8 +94,8 @@ plt.show()
 # With one penalty the folds are nearly right on average, and any single study
 # is off to one side or the other: that is what a sample of fifty is. Twenty
 # penalties are too many to be chosen by fifty rows that also judge them, and
-# the score shows nothing of it. Cross-fitted they do little harm, and little
-# good: it takes more patients to learn which module deserves which penalty.
+# the score shows nothing of it. Cross-fitted they do far less harm, and still
+# no good: it takes more patients to learn which module deserves which penalty.
 #
 # So with few rows and many columns: ask for one penalty, or let
 # ``structure="auto"`` decide, which stays at one below a hundred rows; and
