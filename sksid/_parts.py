@@ -34,15 +34,15 @@ def structures_of(data: Data, structure: Structure) -> list[tuple[Structure, Str
 
 
 def _part(data, m, scale):
-    samples, columns, split = slice(None), None, data.samples.splits[m]
+    own, columns, split = None, None, data.samples.judged[m]
     rows, inner, inner_scale = data.rows, data.inner_splits(m), None
     if inner:
         nested = replace(data.samples, splits=data.samples.inner_splits(m))
         inner_scale = nested.train_scale(data.target, data.samples.n_train)
     if data.split_views is not None:
         columns = data.split_views[m].columns
-        rows, samples, split = data.own_rows[m]
-    make = partial(data.problem_of, rows, samples=samples, dtype=data.dtype)
+        rows, own, split = data.own_rows[m]
+    make = partial(data.problem_of, rows, own=own, dtype=data.dtype)
     problems = [
         make(inner, train_scale=inner_scale) if inner else None,
         make([(split[0], NONE)], train_scale=scale),

@@ -76,7 +76,9 @@ class SplitScorer:
         view = own.view if own else self.data.view
         transformed = view.pipeline is not None and self._only_predictions
         names = None if transformed else view.seen_names  # rows that were checked have lost their column names
-        classes = self.data.samples.classes
+        classes, absent = self.data.samples.classes, self.data.samples.absent(k)
+        if self.data.target.fit_intercept and absent.any():
+            intercept = np.where(absent, -np.inf, intercept)  # where the descent is on the way to
         model = _estimators.build(self.estimator, {}, coef, intercept, classes, 1, train.size, names)
         if transformed:
             X = own.val if own else view.X[val]
@@ -211,7 +213,7 @@ class Table:
 
     def final_log_penalties(self, step: Step) -> NDArray:
         """Log penalties in the scale of all rows, (n_own,), at the same ``C`` or ``alpha``; −∞ where there is none."""
-        scale = self.data.target.refit_scale(self.data.samples.n_samples, self.data.samples.n_train)
+        scale = self.data.target.refit_scale(self.data.samples.n_final, self.data.samples.n_train)
         return step.final_log_penalties[: self.data.n_own] + np.log(scale)
 
 

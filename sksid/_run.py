@@ -233,7 +233,7 @@ class Run:
             intercept.astype(dtype),
             data.samples.classes,
             max(1, round(n_epochs)),
-            data.samples.n_samples,
+            data.samples.n_final,
             data.view.seen_names,
         )
         found = {"best_estimator_": data.view.with_model(model)}
@@ -270,7 +270,7 @@ class Run:
         bounded = np.isfinite(penalties) & (penalties > 0)
         if not bounded.any():
             return None
-        logs = np.log(penalties[bounded]) - np.log(data.target.refit_scale(data.samples.n_samples, data.samples.n_train))
+        logs = np.log(penalties[bounded]) - np.log(data.target.refit_scale(data.samples.n_final, data.samples.n_train))
         start = data.start(logs.mean()).copy()
         start[: data.n_own][bounded] = logs
         return np.where(data.unpenalized, -np.inf, start)

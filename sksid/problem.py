@@ -343,29 +343,3 @@ def as_indices(splits: Iterable, n_rows: int) -> list[tuple[NDArray, NDArray]]:
     """Splits as arrays of row numbers; masks and numbers from the end are taken, too."""
     numbers = np.arange(n_rows, dtype=np.int32 if n_rows <= np.iinfo(np.int32).max else np.int64)
     return [(numbers[np.asarray(train)], numbers[np.asarray(val)]) for train, val in splits]
-
-
-def check_splits(splits: Splits, labels: NDArray, classes: NDArray, sample_weight: NDArray | None = None) -> None:
-    """Refuse splits with which a loss would not be defined: every class in training, some weight in validation.
-
-    Raises
-    ------
-    ValueError
-        Naming the split and the remedy.
-    """
-    weights = np.ones(labels.shape[0]) if sample_weight is None else sample_weight
-    if not splits:
-        raise ValueError("cv gave no split. Use a splitter with at least one split.")
-    for k, (train, val) in enumerate(splits):
-        mass = np.bincount(labels[train], weights=weights[train], minlength=classes.size)
-        if not (mass > 0).all():
-            missing = classes.tolist()[np.flatnonzero(~(mass > 0))[0]]
-            raise ValueError(
-                f"cv: split {k} has no training row of class {missing!r} with a positive sample_weight. Use a stratified "
-                "splitter such as StratifiedKFold, fewer splits, or drop classes with too few rows."
-            )
-        if not weights[val].sum() > 0:
-            raise ValueError(
-                f"cv: split {k} has no validation row with a positive sample_weight. "
-                "Use a splitter whose test sets are not empty."
-            )
