@@ -1,5 +1,6 @@
 """The final fit: on all rows, from the mean of the splits' models."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -54,9 +55,9 @@ def _at_once(solver):
     return solvers.on_each(solver, at_once)
 
 
-def mean_model(path: Path, n_features: int) -> tuple[NDArray, NDArray]:
-    """The splits' mean W, (1, n_outputs, n_features), and b, (1, n_outputs); a split adds 0 for features that it lacks."""
-    problem = path.bilevel.problem
+def mean_model(path: Path, data: Data) -> tuple[NDArray, NDArray]:
+    """The splits' mean W, (1, n_outputs, n_own), and b, (1, n_outputs); a split adds 0 for features that it lacks."""
+    problem, n_features = path.bilevel.problem, data.n_own
     models = solvers.each_split(path.bilevel.solver, problem, path.state)
     mean, intercepts = np.zeros((1, problem.n_outputs, n_features)), []
     for part, columns in zip(parts_of(problem), getattr(problem, "columns", (None,)), strict=True):
@@ -65,7 +66,16 @@ def mean_model(path: Path, n_features: int) -> tuple[NDArray, NDArray]:
             for total, own in zip(mean[0], W, strict=True):
                 total[columns] += np.divide(own[kept], problem.n_splits, dtype=np.float64)
             intercepts.append(b)
-    return mean, np.array(intercepts, dtype=np.float64).mean(axis=0, keepdims=True)
+    return mean, np.array(bounded(intercepts, data), dtype=np.float64).mean(axis=0, keepdims=True)
+
+
+def bounded(intercepts: Sequence[NDArray], data: Data) -> list[NDArray]:
+    """The splits' intercepts, where that of a class without training rows, which falls without end, is the least of the others.
+
+    A fit to rows of that class can start there.
+    """
+    absent = [data.samples.absent(k)[-b.size :] for k, b in enumerate(intercepts)]
+    return [np.where(mask, b[~mask].min(), b) if mask.any() else b for mask, b in zip(absent, intercepts, strict=True)]
 
 
 def _places(part, columns, n_features):

@@ -21,12 +21,14 @@ from sksid._sklearn import (
     check_refit_for_multimetric,
     format_results,
     select_best_index,
+    with_labels,
 )
 from sksid._warn import warn
 from sksid.descent import Step
 from sksid.stages import Path
 
 LOG_LOSS = (None, "neg_log_loss")
+NEVER = -1e30  # an intercept that makes the probability of its class zero, whatever the other outputs are
 SLOPE_LIMIT = 0.01  # relative change of the criterion for each unit of log λ
 EDGE_REMEDIES = (
     "The data ask for no penalty: list the features as unpenalized, or scale them.",
@@ -78,14 +80,14 @@ class SplitScorer:
         names = None if transformed else view.seen_names  # rows that were checked have lost their column names
         classes, absent = self.data.samples.classes, self.data.samples.absent(k)
         if self.data.target.fit_intercept and absent.any():
-            intercept = np.where(absent, -np.inf, intercept)  # where the descent is on the way to
+            intercept = np.where(absent, NEVER, intercept)
         model = _estimators.build(self.estimator, {}, coef, intercept, classes, 1, train.size, names)
         if transformed:
             X = own.val if own else view.X[val]
         else:
             X, model = _safe_indexing(self.X, val), view.with_model(model)
         params = check_method_params(self.X, params=self.score_params, indices=val)
-        return self.scorers(model, X, _safe_indexing(self.y, val), **params)
+        return with_labels(self.scorers, classes)(model, X, _safe_indexing(self.y, val), **params)
 
     @property
     def _only_predictions(self):

@@ -15,7 +15,7 @@ from sksid import _estimators, sid, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
 from sksid._parts import make_parts, structures_of
-from sksid._refit import MAX_EPOCHS, final_fit, mean_model
+from sksid._refit import MAX_EPOCHS, bounded, final_fit, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
 from sksid.crossfit import CrossFit, Descents
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
@@ -243,12 +243,13 @@ class Run:
 
     def mean_model(self, path: Path) -> Any:
         """The mean of the splits' models, where a refit starts."""
-        return mean_model(path, self.data.n_own)
+        return mean_model(path, self.data)
 
     def models(self, path: Path) -> Any:
         """The final lower-level and adjoint solutions of every split, for ``Last``."""
         ends = path.bilevel.problem, path.state
-        return path.bilevel.solver.coefficients(*ends), path.bilevel.solver.adjoint(*ends)
+        coef, intercept = path.bilevel.solver.coefficients(*ends)
+        return (coef, bounded(intercept, self.data)), path.bilevel.solver.adjoint(*ends)
 
     # ---- where it starts ------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from sksid.rows import Rows, lay_out
 # s_i Σ_j x_ij²/λ_j of a row above which float32 duals are too coarse: their rounding moves the row's output by 0.02.
 FLOAT32_CURVATURE = 3e5
 FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
+IMPOSSIBLE = -50.0  # the intercept of a class without a training row; the outputs of the others sum to about zero
 FLOAT32_FROM = 1e6  # entries × splits from which float32, which is twice as fast, is worth it
 
 
@@ -132,6 +133,21 @@ class Problem:
     def has_validation(self) -> bool:
         """Whether any split has an upper level; a final fit has none, and so no adjoint."""
         return bool((self.roles.val_scale > 0).any())
+
+    @property
+    def absent(self) -> NDArray | None:
+        """The classes without a training row in a split that has others, (n_splits, n_outputs); None if there are none.
+
+        With an intercept their probability is zero. Of two classes, none can be absent.
+        """
+        if self.n_outputs == 1 or not self.fit_intercept:
+            return None
+        masses = [
+            np.bincount(self.roles.labels_of(k), weights=self.roles.train_weights(k), minlength=self.n_classes)
+            for k in range(self.n_splits)
+        ]
+        found = np.array([(mass == 0) & mass.any() for mass in masses])
+        return found if found.any() else None
 
     @cached_property
     def train_totals(self) -> NDArray:
