@@ -70,12 +70,16 @@ def mean_model(path: Path, data: Data) -> tuple[NDArray, NDArray]:
 
 
 def bounded(intercepts: Sequence[NDArray], data: Data) -> list[NDArray]:
-    """The splits' intercepts, where that of a class without training rows, which falls without end, is the least of the others.
+    """The splits' intercepts; those of classes without training rows, which have no end, as small as the least of the others.
 
-    A fit to rows of that class can start there.
+    A fit to rows of these classes can start there.
     """
-    absent = [data.samples.absent(k)[-b.size :] for k, b in enumerate(intercepts)]
-    return [np.where(mask, b[~mask].min(), b) if mask.any() else b for mask, b in zip(absent, intercepts, strict=True)]
+    absent = [data.samples.absent(k) for k in range(len(intercepts))]
+    return [_bounded(b, mask) if mask.any() else b for b, mask in zip(intercepts, absent, strict=True)]
+
+
+def _bounded(intercept, absent):
+    return np.zeros_like(intercept) if intercept.size == 1 else np.where(absent, intercept[~absent].min(), intercept)
 
 
 def _places(part, columns, n_features):

@@ -80,7 +80,7 @@ class SplitScorer:
         names = None if transformed else view.seen_names  # rows that were checked have lost their column names
         classes, absent = self.data.samples.classes, self.data.samples.absent(k)
         if self.data.target.fit_intercept and absent.any():
-            intercept = np.where(absent, NEVER, intercept)
+            intercept = np.where(absent, NEVER, intercept) if classes.size > 2 else NEVER * (1.0 - 2.0 * absent[:1])
         model = _estimators.build(self.estimator, {}, coef, intercept, classes, 1, train.size, names)
         if transformed:
             X = own.val if own else view.X[val]

@@ -36,7 +36,8 @@ class HypergradientSearchCV(BaseSearchCV):
         search starts, unless it is scikit-learn's default or means nothing in the units of the data: then the data say.
         ``fit_intercept`` and ``class_weight`` are honored.
         Preprocessing is fitted once for each split, on its training rows only, and on all rows for the refit; where no step
-        needs fitting, once for all.
+        needs fitting, once for all. So are samplers in a Pipeline of imbalanced-learn, which make or drop training rows, and
+        leave validation rows alone; the rows that they make are not cross-fitted.
     structure : {"auto", "shared", "moments", "evidence", "blocks", "per_feature"}, callable, object, list, dict, array-like \
             or Structure, default="auto"
         What has a penalty of its own, among the features that reach the final step. ``"auto"`` goes from one penalty for all
@@ -65,7 +66,8 @@ class HypergradientSearchCV(BaseSearchCV):
         What ``cv_results_`` reports and the best step is chosen by; None is ``"neg_log_loss"``. The descent is on the log
         loss in any case, and where a structure is cross-fitted, the log loss chooses.
     cv : int, cross-validation generator or iterable, default=None
-        As in GridSearchCV.
+        As in GridSearchCV. A class without a training row in a split has the probability zero there; the log loss leaves out
+        its validation rows in that split, and a warning says so.
     refit : bool, str or callable, default=True
         As in GridSearchCV. A callable, such as
         :func:`sksid.one_standard_error`, takes ``cv_results_`` and gives the index of a step.

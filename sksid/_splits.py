@@ -86,14 +86,19 @@ def check_splits(
         raise ValueError("cv gave no split. Use a splitter with at least one split.")
     weightless = ~(class_mass(labels, classes, weights) > 0)
     if weightless.any():
-        raise ValueError(f"sample_weight: {_named(classes, weightless)} has no row of positive weight. Leave its rows out.")
+        raise ValueError(f"y: {_named(classes, weightless)} has no row with a positive sample_weight. Leave its rows out.")
+    absent = [~(mass > 0) for mass in _train_masses(splits, labels, classes, weights, train_mass)]
+    if all(classes.size - np.count_nonzero(mask) < 2 for mask in absent):
+        raise ValueError(
+            f"cv: split 0 has no training row of {_named(classes, absent[0])} with a positive sample_weight, and no split has "
+            f"training rows of two classes. {STRATIFY}"
+        )
     counted, left_out = [], []
-    for k, (train, val) in enumerate(splits):
-        mass = class_mass(labels[train], classes, weights[train]) if train_mass is None else train_mass[k]
-        finite = _finite(k, val, ~(mass > 0), labels, classes, weights, fit_intercept)
+    for k, ((train, val), mask) in enumerate(zip(splits, absent, strict=True)):
+        finite = _finite(k, val, mask, labels, classes, weights, fit_intercept)
         counted.append((train, finite))
         if finite.size < val.size:
-            left_out.append(f"split {k} ({val.size - finite.size} of {_named(classes, ~(mass > 0))})")
+            left_out.append(f"split {k} ({val.size - finite.size} of {_named(classes, mask)})")
     if not left_out:
         return splits
     warn(
@@ -108,13 +113,14 @@ def class_mass(labels: NDArray, classes: NDArray, weights: NDArray | None = None
     return np.bincount(labels, weights=weights, minlength=classes.size)
 
 
+def _train_masses(splits, labels, classes, weights, given):
+    if given is not None:
+        return given
+    return [class_mass(labels[train], classes, weights[train]) for train, _ in splits]
+
+
 def _finite(k, val, absent, labels, classes, weights, fit_intercept):
     """The validation rows of split k whose log loss is finite."""
-    if classes.size - np.count_nonzero(absent) < 2:
-        raise ValueError(
-            f"cv: split {k} has no training row of {_named(classes, absent)} with a positive sample_weight, and takes two "
-            f"classes at least. {STRATIFY}"
-        )
     if not weights[val].sum() > 0:
         raise ValueError(
             f"cv: split {k} has no validation row with a positive sample_weight. Use a splitter whose test sets are not empty."

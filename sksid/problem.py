@@ -135,19 +135,23 @@ class Problem:
         return bool((self.roles.val_scale > 0).any())
 
     @property
-    def absent(self) -> NDArray | None:
-        """The classes without a training row in a split that has others, (n_splits, n_outputs); None if there are none.
+    def held(self) -> NDArray | None:
+        """The intercepts, (n_splits, n_outputs), that would grow without end, at values where solvers hold them; else NaN.
 
-        With an intercept their probability is zero. Of two classes, none can be absent.
+        They are those of classes without a training row in a split that has others. None where there are none.
         """
-        if self.n_outputs == 1 or not self.fit_intercept:
+        if not self.fit_intercept:
             return None
-        masses = [
-            np.bincount(self.roles.labels_of(k), weights=self.roles.train_weights(k), minlength=self.n_classes)
-            for k in range(self.n_splits)
-        ]
-        found = np.array([(mass == 0) & mass.any() for mass in masses])
-        return found if found.any() else None
+        found = np.full((self.n_splits, self.n_outputs), np.nan)
+        for k, values in enumerate(found):
+            weights = self.roles.train_weights(k)
+            absent = ~(np.bincount(self.roles.labels_of(k), weights=weights, minlength=self.n_classes) > 0)
+            if absent.all() or not absent.any():
+                continue
+            if np.count_nonzero(~absent) == 1:
+                values[:] = 0.0
+            values[absent if values.size > 1 else slice(None)] = IMPOSSIBLE if values.size > 1 or absent[1] else -IMPOSSIBLE
+        return None if np.isnan(found).all() else found
 
     @cached_property
     def train_totals(self) -> NDArray:

@@ -10,6 +10,7 @@ from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, LeaveOneOut, StratifiedKFold
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 
@@ -139,13 +140,38 @@ def test_a_warm_start_meets_the_class_again():
     assert others.best_score_ == pytest.approx(fresh.best_score_, rel=1e-3)
 
 
-def test_one_class_is_not_enough():
+def test_no_split_with_two_classes_is_refused():
     one = np.flatnonzero(y == "barolo")
     with pytest.raises(ValueError, match="split 0 has no training row of class 'barbera', 'grignolino', 'rare'"):
-        search_for(cv=[(one, np.arange(100)), *FOLDS]).fit(X, y)
-    two = np.where(np.isin(y, ["barolo", "rare"]), y, "barolo")
+        search_for(cv=[(one, np.arange(100))]).fit(X, y)
+    two = np.where(y == "rare", y, "barolo")
     with pytest.raises(ValueError, match="split 0 has no training row of class 'rare'"):
-        search_for(cv=FOLDS).fit(X, two)
+        search_for(cv=FOLDS[:1]).fit(X, two)
+
+
+@pytest.mark.parametrize("solver", ["auto", "dual", "aid"])
+@pytest.mark.parametrize("structure", ["shared", "auto", "evidence", "per_feature"])
+@pytest.mark.parametrize("rare", [0, 1])
+def test_a_split_of_one_class_has_nothing_to_say(rare, structure, solver):
+    """One row against the rest, as a label of many may have it: the split's model is that class, and its loss is zero."""
+    labels = np.where(y == "rare", rare, 1 - rare)
+    labels[FOLDS[1][1][:1]] = labels[FOLDS[2][1][:1]] = rare
+    labels[0] = 1 - rare
+    folds = [(np.setdiff1d(np.arange(len(y)), rows), rows) for rows in (np.flatnonzero(labels == rare), *(f[1] for f in FOLDS))]
+    folds[0] = folds[0][0], np.append(folds[0][1], FOLDS[0][1])
+    with pytest.warns(UserWarning, match=rf"split 0 \(2 of class {rare}\)"):
+        search = search_for(structure, solver=solver, cv=folds, max_iter=8).fit(X, labels)
+    assert np.allclose(search.cv_results_["split0_test_score"], 0.0, atol=1e-8)
+    if structure == "shared":
+        others = search_for(solver=solver, cv=folds[1:], max_iter=8).fit(X, labels)
+        assert search.best_score_ * 4 == pytest.approx(others.best_score_ * 3, rel=1e-3)
+
+
+def test_labels_of_a_row_or_two_do_not_stop_the_others():
+    labels = np.column_stack([y == "barolo", y == "rare", y == "barbera"])
+    with pytest.warns(UserWarning):
+        found = MultiOutputClassifier(search_for(cv=5)).fit(X, labels)
+    assert found.score(X, labels) > 0.98
 
 
 def test_a_split_that_judges_unknown_classes_only_is_refused():
@@ -154,7 +180,7 @@ def test_a_split_that_judges_unknown_classes_only_is_refused():
 
 
 def test_a_class_without_weight_is_refused():
-    with pytest.raises(ValueError, match="sample_weight: class 'rare' has no row of positive weight"):
+    with pytest.raises(ValueError, match="y: class 'rare' has no row with a positive sample_weight"):
         search_for(cv=FOLDS).fit(X, y, sample_weight=(y != "rare").astype(float))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sksid._threads import single_blas_thread
 from sksid.objective import Objective, Point, log_gradient
-from sksid.problem import IMPOSSIBLE, TRAIN, VALIDATION, Problem
+from sksid.problem import TRAIN, VALIDATION, Problem
 from sksid.solvers import _preconditioner as preconditioners
 from sksid.solvers._conjugate import conjugate_gradient
 from sksid.solvers._contract import Progress, check_finite, is_count, is_positive, require
@@ -137,10 +137,11 @@ class Aid:
         sides = np.zeros((2, F, K, problem.n_features + 1))
         for side, (coef, intercept) in zip(sides, start or (), strict=False):
             side[..., :-1], side[..., -1] = coef, intercept
-        lower, absent = problem.objective(TRAIN), problem.absent
-        if absent is not None:  # its intercept would fall for ever
-            sides[:, absent], lower = 0.0, replace(lower, held=absent)
-            sides[0, absent, -1] = IMPOSSIBLE
+        lower, held = problem.objective(TRAIN), problem.held
+        if held is not None:
+            mask = np.isfinite(held)
+            sides[:, mask], lower = 0.0, replace(lower, held=mask)
+            sides[0, mask, -1] = held[mask]
         costs = preconditioners.costs_of(lower, self.max_direct)
         return AidState(
             coef=sides[0],

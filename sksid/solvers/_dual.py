@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sksid._compact import elementwise, own
 from sksid._kernels import _dual as kernels
 from sksid.objective import log_gradient
-from sksid.problem import IMPOSSIBLE, Problem
+from sksid.problem import Problem
 from sksid.solvers._contract import Progress, check_finite, is_count, is_positive, require
 from sksid.solvers._dual_state import (
     SUM,
@@ -88,7 +88,7 @@ class Dual:
         """
         state = zeros_at(problem, log_penalties, proximal_weight=self.proximal_weight, seed=seed)
         state.least_proximal_weight = least_weight(problem, log_penalties, state.dtype)
-        _hold_absent(problem, state)
+        _hold(problem, state)
         set_weights(problem, state, kernels.evaluate(problem, state, 0, min(problem.n_rows, SAMPLE)))
         return state if start is None else self._start_at(problem, state, start)
 
@@ -116,7 +116,7 @@ class Dual:
             vectors = np.flatnonzero(np.repeat(splits, problem.n_outputs))
             state.duals[:, side, vectors] = 0
             state.table[np.ix_(np.append(state.unpenalized, problem.n_features), side * n_vectors + vectors)] = 0
-        _hold_absent(problem, state)
+        _hold(problem, state)
         return rebuilt(problem, state) if (useless | too_far).any() else state
 
     def advance(self, problem: Problem, state: DualState, n_epochs: float = 1.0) -> DualState:
@@ -266,10 +266,11 @@ def _evaluate(problem, state, losses_only=False):
     return sums
 
 
-def _hold_absent(problem, state):
-    """The intercept of a class without training rows begins where its probability is nearly zero, and stays."""
-    if problem.absent is not None:
-        state.table[-1, np.flatnonzero(problem.absent)] = IMPOSSIBLE
+def _hold(problem, state):
+    """Begin with the intercepts of classes without training rows where no row pulls at them."""
+    if problem.held is not None:
+        held = problem.held.ravel()
+        state.table[-1, np.flatnonzero(np.isfinite(held))] = held[np.isfinite(held)]
 
 
 def _restart_adjoint(problem, state):
