@@ -68,7 +68,7 @@ class SplitScorer:
 
     def __call__(self, coef: Any, intercept: Any) -> list:
         """One score (a number, or a dict of numbers) for each split."""
-        return Parallel(n_jobs=self.n_jobs, prefer="threads")(
+        return Parallel(n_jobs=self.n_jobs, require="sharedmem")(
             delayed(self._score_split)(k, coef[k], intercept[k]) for k in range(len(self.data.samples.splits))
         )
 

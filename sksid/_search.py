@@ -12,6 +12,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import Tags, get_tags, indexable
 
 from sksid import _estimators, solvers
+from sksid._autolog import unlogged
 from sksid._run import Last, make_run
 from sksid._sklearn import BaseSearchCV, HasMethods, Interval, SGDClassifier, StrOptions, check_method_params
 from sksid._tasks import SearchTasks
@@ -271,7 +272,7 @@ class HypergradientSearchCV(BaseSearchCV):
         X, y = indexable(X, y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
-        with single_blas_thread:
+        with single_blas_thread, unlogged():
             tasks = SearchTasks(self, X, y, params)
             run = make_run(self.estimator, X, y, target, routed, scorers, self._last_fit(), **self._settings())
             path = tasks.search(run)
