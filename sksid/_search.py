@@ -11,12 +11,13 @@ from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring
 from sklearn.utils import Tags, get_tags, indexable
 
-from sksid import _estimators, solvers
+from sksid import __version__, _estimators, solvers
 from sksid._autolog import unlogged
 from sksid._run import Last, make_run
 from sksid._sklearn import BaseSearchCV, HasMethods, Interval, SGDClassifier, StrOptions, check_method_params
 from sksid._tasks import SearchTasks
 from sksid._threads import single_blas_thread
+from sksid._warn import warn
 from sksid.structures import Structure
 
 
@@ -285,6 +286,18 @@ class HypergradientSearchCV(BaseSearchCV):
                 self._set(tasks.refit(run, path, start))
             tasks.end()
         return self
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_sksid_version": __version__}
+
+    def __setstate__(self, state):
+        stored = state.get("_sksid_version")
+        if stored != __version__:
+            warn(
+                f"This search was stored by sksid {stored} and is loaded by {__version__}: its attributes, but for best_estimator_ "
+                "and what that consists of, may mean something else. Fit it again, or load it with the version that stored it."
+            )
+        super().__setstate__({name: value for name, value in state.items() if name != "_sksid_version"})
 
     @property
     def _final(self):
