@@ -1,6 +1,7 @@
 """HypergradientSearchCV: check → prepare → descend → report → refit."""
 
 import numbers
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring
 from sklearn.utils import Tags, get_tags, indexable
 
-from sksid import __version__, _estimators, solvers
+from sksid import _estimators, solvers
 from sksid._autolog import unlogged
 from sksid._run import Last, make_run
 from sksid._sklearn import BaseSearchCV, HasMethods, Interval, SGDClassifier, StrOptions, check_method_params
@@ -19,6 +20,8 @@ from sksid._tasks import SearchTasks
 from sksid._threads import single_blas_thread
 from sksid._warn import warn
 from sksid.structures import Structure
+
+VERSION = sys.modules[__package__].__version__
 
 
 class HypergradientSearchCV(BaseSearchCV):
@@ -288,14 +291,14 @@ class HypergradientSearchCV(BaseSearchCV):
         return self
 
     def __getstate__(self):
-        return {**super().__getstate__(), "_sksid_version": __version__}
+        return {**super().__getstate__(), "_sksid_version": VERSION}
 
     def __setstate__(self, state):
         stored = state.get("_sksid_version")
-        if stored != __version__:
+        if stored != VERSION:
             warn(
-                f"This search was stored by sksid {stored} and is loaded by {__version__}: its attributes, but for best_estimator_ "
-                "and what that consists of, may mean something else. Fit it again, or load it with the version that stored it."
+                f"This search was stored by sksid {stored} and is loaded by {VERSION}: its attributes may mean something else. "
+                "Use its best_estimator_, fit it again, or load it with the version that stored it."
             )
         super().__setstate__({name: value for name, value in state.items() if name != "_sksid_version"})
 

@@ -35,6 +35,7 @@ WATCHED = {
     *_sklearn.PRIVATE_METHODS,
     "_scorers",
     "_getframe",
+    "_AUTOLOGGING_GLOBALLY_DISABLED",  # of mlflow, see test_clients.py
 }  # private names of others; those of scikit-learn are tested in test_private_names.py
 DOCUMENTS_ELSEWHERE = r"\b(method|paper|house|ecosystem)\.md\b"  # of the developers: a clone does not hold them
 
