@@ -1,4 +1,4 @@
-"""From X, y and cv to the data of a search: samples, splits, the parts of cross-fitting, and the features of each split."""
+"""From X, y and cv to the data of a search: samples, splits, inner splits, and the features of each split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,13 +9,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import column_or_1d
 
-from sksid import _estimators
 from sksid._describe import FeatureRows, Training, as_descriptors
-from sksid._estimators import Target
+from sksid._estimators import Target, final_step
 from sksid._features import Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_view, make_view, resamples
 from sksid._samples import Samples, make_samples
@@ -86,6 +84,11 @@ class Wanted:
     def is_auto(self) -> bool:
         """Whether the search chooses the structure."""
         return isinstance(self.structure, str) and self.structure == "auto"
+
+    @property
+    def nameless(self) -> "Wanted":
+        """What is left of it where no feature has a name: descriptors, where the search chooses."""
+        return replace(self, structure=DESCRIPTORS) if self.is_auto else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,13 +275,15 @@ def prepare(
     sample_weight, wanted = _weights(view, resamples(estimator)), Wanted(structure, unpenalized)
     whole = FeatureRows(view.X, None, sample_weight, view.y)
     features, split_views = Features([whole], view.X.shape[1], view.names, wanted.blocks(view)), None
-    samples = _draw(estimator, X, y, view, sample_weight, cv, target, routed.splitter.split)
+    given = column_or_1d(y) if resamples(estimator) else view.y
+    samples = make_samples(X, y, given, final_step(estimator)[1], sample_weight, cv, target, routed.splitter.split)
+    margin = AUTO_MARGIN if wanted.is_auto else 0.0
     wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping, resamples(estimator))
     if not is_stateless(estimator):
         made = Parallel(n_jobs=n_jobs)(
             delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val]) for train, val in samples.splits
         )
-        split_views, features = _place_features(wanted, view, features, made)
+        wanted, split_views, features = _place_features(wanted, view, features, made)
         if resamples(estimator):
             samples = samples.with_resampled([*(own.view.y for own in split_views), view.y], target.fit_intercept)
     found = wanted.structure_of(replace(features, splits=_training(whole, samples, split_views)))
@@ -294,18 +299,9 @@ def prepare(
         unpenalized=wanted.unpenalized_of(features),
         target=target,
         seed=check_random_state(random_state).randint(np.iinfo(np.int32).max),
-        cross_fits=cross_fits,
-        margin=AUTO_MARGIN if wanted.is_auto else 0.0,
+        cross_fits=cross_fits and found.n_params > 1,
+        margin=margin,
     )
-
-
-def _draw(estimator, X, y, view, sample_weight, cv, target, params):
-    """The samples and their splits."""
-    given = column_or_1d(y) if resamples(estimator) else view.y
-    check_classification_targets(given)
-    classes, labels = np.unique(given, return_inverse=True)
-    _estimators.check_classes(_estimators.final_step(estimator)[1], classes)
-    return make_samples(X, y, labels.astype(np.int32), classes, sample_weight, cv, target.fit_intercept, params)
 
 
 def _cross_fits(samples, wanted, structure, early_stopping, resampled):
@@ -343,7 +339,7 @@ def _weights(view, resampled=False):
 
 
 def _place_features(wanted, whole, own, made):
-    """The SplitView of each split, and the Features of all splits together.
+    """What can be asked of the features, the SplitView of each split, and the Features of all splits together.
 
     A feature is the same in two splits if it has the same name (or number, where a transformer that always makes the same
     columns has no names for them); where names are unknown, if it has the same position.
@@ -353,10 +349,10 @@ def _place_features(wanted, whole, own, made):
     if any(these is None for these in names) and len({whole.X.shape[1], *(view.X.shape[1] for view in views)}) > 1:
         names = [whole.keys, *(view.keys for view in views)]
     if any(these is None for these in names):
-        columns, features = _by_position(wanted, own, views)
+        wanted, columns, features = _by_position(wanted, own, views)
     else:
         columns, features = _by_name(own, views, names)
-    return [SplitView(view, *others, places) for (view, others), places in zip(made, columns, strict=True)], features
+    return wanted, [SplitView(view, *others, places) for (view, others), places in zip(made, columns, strict=True)], features
 
 
 def _training(whole, samples, split_views):
@@ -368,13 +364,15 @@ def _training(whole, samples, split_views):
 
 def _by_position(wanted, own, views):
     sizes = [own.n_features, *(view.X.shape[1] for view in views)]
-    if len(set(sizes)) > 1 and not wanted.is_nameless:
+    varies = len(set(sizes)) > 1
+    wanted = wanted.nameless if varies else wanted
+    if varies and not wanted.is_nameless:
         raise ValueError(
             f"The preprocessing makes {min(sizes)} to {max(sizes)} features, according to the rows it is fitted on, and no "
             "names for them: a penalty of one feature means nothing in another split. Use transformers with "
             "get_feature_names_out, or structure='shared', or descriptors such as 'evidence'."
         )
-    return [None] * len(views), replace(own, n_features=max(sizes), n_own=own.n_features)
+    return wanted, [None] * len(views), replace(own, n_features=max(sizes), n_own=own.n_features)
 
 
 def _by_name(own, views, names):

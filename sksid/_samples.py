@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import check_cv
+from sklearn.utils.multiclass import check_classification_targets
 
-from sksid._estimators import Target
+from sksid._estimators import Target, check_classes
 from sksid._splits import Splits, check_splits, class_mass, packed
 from sksid.problem import as_indices
 
@@ -144,11 +146,11 @@ class Samples:
 def make_samples(
     X: Any,
     y: Any,
-    labels: NDArray,
-    classes: NDArray,
+    given: NDArray,
+    final: BaseEstimator,
     sample_weight: NDArray | None,
     cv: Any,
-    fit_intercept: bool,
+    target: Target,
     split_params: dict,
 ) -> Samples:
     """Draw the splits, and check that each has a loss.
@@ -157,15 +159,21 @@ def make_samples(
     ----------
     X, y : array-like
         As they were given to ``fit``.
-    labels : ndarray of shape (n_samples,), int
-    classes : ndarray of shape (n_classes,)
+    given : ndarray of shape (n_samples,)
+        ``y`` as an array.
+    final : estimator
+        The final step.
     sample_weight : ndarray of shape (n_samples,), or None
     cv : int, cross-validation generator or iterable
-    fit_intercept : bool
+    target : Target
     split_params : dict
         Of the splitter.
     """
-    splits = as_indices(check_cv(cv, classes[labels], classifier=True).split(X, y, **split_params), labels.size)
-    judged = check_splits(splits, labels, classes, sample_weight, fit_intercept)
+    check_classification_targets(given)
+    classes, labels = np.unique(given, return_inverse=True)
+    labels = labels.astype(np.int32)
+    check_classes(final, classes)
+    splits = as_indices(check_cv(cv, given, classifier=True).split(X, y, **split_params), labels.size)
+    judged = check_splits(splits, labels, classes, sample_weight, target.fit_intercept)
     own = packed(splits, labels.size)
     return Samples(labels, classes, sample_weight, own, own if judged is splits else packed(judged, labels.size))
