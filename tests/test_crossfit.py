@@ -94,6 +94,7 @@ def test_few_hyperparameters_are_found_anew_without_the_rows_that_judge_them(sol
     assert judged[1].value > 2 * judged[0].value
     for step in judged:
         np.testing.assert_array_equal(step.theta, found.theta)
+        np.testing.assert_array_equal(step.gradient, found.gradient)  # that of all splits, at these hyperparameters
         assert step.is_nested
 
 
