@@ -27,7 +27,7 @@ from sksid.stages import Path, continuation, cross_fitted, path_of
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
 START_BELOW = 3.0  # the search starts at a twentieth of the mean s_i ‖x_i‖², the median optimum of 20 sets
-FEW_TOL, FEW_ITER = 1e-3, 8  # where few hyperparameters are cross-fitted: relative decrease of F, outer steps at most,
+FEW_TOL, FEW_ITER = 1e-3, 20  # where few hyperparameters are cross-fitted: relative decrease of F, outer steps at most,
 FEW_INNER_TOL, FEW_FIRST = 0.5, 2.0  # relative accuracy of a hypergradient, largest change of log λ in the first step
 START_MARGIN = 4.0  # nearer to the ends of the range of log penalties a search does not start
 
