@@ -15,7 +15,7 @@ from sksid import _estimators, sid, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
 from sksid._parts import make_nest, structures_of
-from sksid._refit import MAX_EPOCHS, at_once, bounded, final_fit, mean_model
+from sksid._refit import MAX_EPOCHS, at_once, final_fit, finite_intercepts, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
 from sksid.crossfit import CrossFit, Descents
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
@@ -262,7 +262,7 @@ class Run:
         """The final lower-level and adjoint solutions of every split, for ``Last``."""
         ends = path.bilevel.problem, path.state
         coef, intercept = path.bilevel.solver.coefficients(*ends)
-        return (coef, bounded(intercept, self.data)), path.bilevel.solver.adjoint(*ends)
+        return (coef, finite_intercepts(intercept, self.data)), path.bilevel.solver.adjoint(*ends)
 
     # ---- where it starts ------------------------------------------------------------------------------------------------
 
