@@ -156,7 +156,9 @@ class Run:
 
     @property
     def _few(self):
-        """The descent on few hyperparameters that is confirmed by cross-fitting: long first steps, and no idle accuracy."""
+        """The descent on few hyperparameters, before cross-fitting confirms them: long steps, no idle accuracy."""
+        if not self.data.samples.bears_many:
+            return None
         own, few = self.descent, replace(self.descent, tol=max(self.descent.tol, FEW_TOL))
         optimizer = QuasiNewton(first=FEW_FIRST, longest=own.max_change, tol=few.tol)
         return replace(few, max_iter=min(own.max_iter, FEW_ITER), inner_tol=FEW_INNER_TOL, optimizer=own.optimizer or optimizer)

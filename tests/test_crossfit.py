@@ -377,5 +377,5 @@ def test_an_interrupted_search_keeps_what_gained_beyond_its_noise():
 
 
 def test_no_more_steps_are_taken_than_were_asked_for():
-    assert CrossFit(max_steps=10).intervals == [1, 1, 2, 3, 3]
-    assert CrossFit(max_steps=1).intervals == [1]
+    assert CrossFit(max_steps=10).intervals(per_feature(40)) == [1, 1, 2, 3, 3]
+    assert CrossFit(max_steps=4).intervals(structures.groups(np.arange(7))) == [3, 1]
