@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from sksid._display import HypergradientSearchDisplay, PenaltyDisplay
     from sksid._search import HypergradientSearchCV
     from sksid._selection import one_standard_error
-    from sksid.sid import Hypergradient, hypergradient
+    from sksid.logistic import Hypergradient, hypergradient
 
 __all__ = [
     "Hypergradient",
@@ -20,14 +20,25 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Hypergradient": "sid",
+    "Hypergradient": "logistic",
     "HypergradientSearchCV": "_search",
     "HypergradientSearchDisplay": "_display",
     "PenaltyDisplay": "_display",
-    "hypergradient": "sid",
+    "hypergradient": "logistic",
     "one_standard_error": "_selection",
 }
-_MODULES = ("bounds", "callbacks", "descent", "objective", "optimizers", "problem", "sid", "solvers", "stages", "structures")
+_MODULES = (
+    "bounds",
+    "callbacks",
+    "descent",
+    "objective",
+    "optimizers",
+    "problem",
+    "logistic",
+    "solvers",
+    "stages",
+    "structures",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,8 @@ from sklearn.utils.parallel import Parallel, delayed
 from sksid._compact import compact
 from sksid._threads import single_blas_thread
 from sksid.descent import Step, reach, within_range
+from sksid.logistic import fit, solve
 from sksid.optimizers import Momentum, Optimizer, QuasiNewton
-from sksid.sid import fit, solve
 from sksid.solvers import Solver
 from sksid.structures import Structure
 

@@ -241,8 +241,8 @@ class Sgd:
         """The largest entry of the lower levels' gradients, per unit of weight; an error bound; two changes within the budget.
 
         The two are the changes of ∂F/∂log λ in the second and in the last third of the budget. An error that falls like 1/t
-        is a third to four times what ``sid.solve`` extrapolates from them; from the change of the last epoch alone it could
-        not be estimated.
+        is a third to four times what ``logistic.solve`` extrapolates from them; from the change of the last epoch alone it
+        could not be estimated.
         """
         first, second = (_log_gradient(problem, state, mark) for mark in state.marks)
         here = self.log_gradient(problem, state)
