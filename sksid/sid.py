@@ -10,7 +10,7 @@ Eq. (29)). Arrays are NumPy's. For the penalties of logistic regression, ``sksid
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,7 +93,8 @@ class Outer:
     draw: Callable[[np.random.Generator], Any] | None = None
 
 
-class System(NamedTuple):
+@dataclass(frozen=True)
+class System:
     """What a solver solves: x = T(x), the lower level or the linear system, known through draws.
 
     Attributes
@@ -190,7 +191,8 @@ class ConjugateGradient:
         return x.reshape(start.shape)
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """A mean over runs.
 
     Attributes
@@ -330,9 +332,9 @@ def differentiate(
 def _run(map, outer, hyper, starts, solvers, budgets, n_last, seed):
     """Value, hypergradient, w and v of one run; each line of Algorithm 1 has draws of its own."""
     lower_rng, adjoint_rng, last_rng = (np.random.default_rng(child) for child in seed.spawn(3))
-    w = solvers[0](_lower_level(map, hyper), starts[0], budgets[0], lower_rng)
+    w = np.asarray(solvers[0](_lower_level(map, hyper), starts[0], budgets[0], lower_rng))
     _check_finite(w, "w")
-    v = solvers[1](_linear_system(map, outer, hyper, w), starts[1], budgets[1], adjoint_rng)
+    v = np.asarray(solvers[1](_linear_system(map, outer, hyper, w), starts[1], budgets[1], adjoint_rng))
     _check_finite(v, "v")
     last = [_last_draws(thing, n_last, last_rng) for thing in (map, outer)]
     value = float(np.mean([outer.value(w, hyper, draw) for draw in last[1]]))
@@ -374,16 +376,16 @@ def _check(map, outer, hyper, start, v):
     """Shapes, by one call of each function on the draws that a run begins with."""
     rng = np.random.default_rng(0)
     of_map, of_outer = _draw(map, rng), _draw(outer, rng)
-    found = {
-        "apply": (map.apply(start, hyper, of_map), start),
-        "pull_w": (map.pull_w(start, hyper, v, of_map), start),
-        "grad_w": (outer.grad_w(start, hyper, of_outer), start),
-        "pull_hyper": (map.pull_hyper(start, hyper, v, of_map), hyper),
-        "adjoint_start": (v, start),
-    }
-    for name, (value, like) in found.items():
-        if np.shape(value) != like.shape:
-            raise ValueError(f"{name} has shape {np.shape(value)}, not {like.shape}, that of {'w' if like is start else 'λ'}.")
+    _check_shape("adjoint_start", v, start, "w")
+    _check_shape("apply", map.apply(start, hyper, of_map), start, "w")
+    _check_shape("pull_w", map.pull_w(start, hyper, v, of_map), start, "w")
+    _check_shape("grad_w", outer.grad_w(start, hyper, of_outer), start, "w")
+    _check_shape("pull_hyper", map.pull_hyper(start, hyper, v, of_map), hyper, "λ")
+
+
+def _check_shape(name, value, like, of):
+    if np.shape(value) != like.shape:
+        raise ValueError(f"{name} has shape {np.shape(value)}, but {of} has {like.shape}.")
 
 
 def _check_finite(values, name):
