@@ -42,7 +42,7 @@ def largest(matrix):
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 @pytest.mark.parametrize("matrix", ["none", "dense", "sparse"])
-def test_the_constants_are_the_formulas_of_the_page(case, matrix):
+def test_formulas_of_the_constants(case, matrix):
     """Written a second time, from docs/method.rst; with four features the eigenvalues are exact."""
     A = None if matrix == "none" else case.rng.standard_normal((4, 2))
     structure = sp.csr_array(A) if matrix == "sparse" else A
@@ -117,6 +117,22 @@ def test_the_derivative_in_theta_is_within_its_bounds(case):
         error = np.square(case.hypergradient(w, case.adjoint(w)) @ A - exact).sum(axis=-1)
         for local in (False, True):
             assert np.all(np.sqrt(error) <= theorem_3_1(c, np.sqrt(squared(w - case.solution)), 0.0, local))
+
+
+@pytest.mark.parametrize("case", CASES[:2], ids=range(2))
+def test_with_strong_penalties_the_gradient_bounds_the_derivative_in_theta(case):
+    A = 3.0 * case.rng.standard_normal((4, 2))
+    logs = case.log_penalties + 8.0
+    c = constants_of(case.problem, 1, logs, case.batch, structure=A)
+    rates, solution = case.penalties * np.exp(8.0), np.zeros_like(case.solution)
+    for _ in range(500):
+        solution = solution - c.alpha * (case.train.gradient(solution) + rates * solution)
+    cross = np.linalg.norm(((c.alpha * rates * solution)[..., None] * A).reshape(-1, 2), 2)
+    r = 1 if case.solution.shape[0] == 1 else 2
+    longest = np.linalg.norm(A, axis=1).max()
+    steepest = c.alpha * np.sqrt(r * largest((case.train.X.T * case.train.weights) @ case.train.X))
+    assert cross <= c.L_Phi_solution
+    assert c.L_Phi_solution == pytest.approx(steepest * longest, rel=1e-9)
 
 
 # ---- problems that attain the constants ---------------------------------------------------------------------------------
@@ -282,7 +298,7 @@ PLAIN = Constants(
 
 
 @pytest.mark.parametrize("local", [False, True])
-def test_the_hypergradient_bounds_are_the_formulas_of_the_page(local):
+def test_formulas_of_the_hypergradient_bounds(local):
     gap, distance, sigma = 0.5, 0.3, 0.02
     assert PLAIN.gap == gap and PLAIN.L_Phi == 2.0
     fixed = 1.5 if local else 2.0
@@ -299,7 +315,7 @@ def test_the_hypergradient_bounds_are_the_formulas_of_the_page(local):
     np.testing.assert_allclose(corollary_4_1(PLAIN, t, k, local), both, rtol=1e-12)
 
 
-def test_step_sizes_and_rates_in_numbers():
+def test_formulas_of_step_sizes_and_rates():
     c = Contraction(gap=0.5, sigma1=2.0, sigma2=1.0, distance=4.0)  # 1 − q² = 3/4
     assert decreasing(c) == pytest.approx((8 / 3, 16 / 3), rel=1e-12) and constant(c) == 0.5
     floor = 0.5 * 2.0 / 0.75

@@ -99,7 +99,7 @@ def test_the_problem_is_the_one_of_the_dense_maps(runs):
 def test_the_mean_square_errors_are_below_the_bounds(runs, rule, local):
     if local:
         runs = Runs(runs.case.solution.shape[0] if runs.case.solution.shape[0] > 1 else 2, False, local=True)
-    w, v, h = runs.errors(rule, 25, [(epochs, epochs) for epochs in EPOCHS])
+    w, v, h = runs.errors(rule, 12, [(epochs, epochs) for epochs in EPOCHS])
     c, t = runs.c, 10 * EPOCHS
     steps = constant(c.linear_system) if rule == "constant" else None
     rho = theorem_4_1(c, t) if rule == "constant" else theorem_4_2(c, t)
@@ -115,13 +115,13 @@ def test_decreasing_steps_fall_as_one_over_t(runs):
     """Eleven budgets, from where the start is forgotten: t and k well beyond γ."""
     budgets = np.unique(np.geomspace(15, 150, 11).round().astype(int))
     assert len(budgets) >= 10
-    w, v, h = runs.errors("decreasing", 50, [(epochs, epochs) for epochs in budgets])
+    w, v, h = runs.errors("decreasing", 30, [(epochs, epochs) for epochs in budgets])
     for errors in (w, v, h):
         assert -1.15 <= slope(10 * budgets, errors) <= -0.85
 
 
 def test_constant_steps_end_at_a_floor_within_the_bound(runs):
-    w, v, _ = runs.errors("constant", 60, [(20, 20), (60, 60)])
+    w, v, _ = runs.errors("constant", 40, [(20, 20), (60, 60)])
     floor = theorem_4_1(runs.c, 10**6)
     assert 0.7 < w[1] / w[0] < 1.4 and 0.01 * floor < w[1] <= floor
     assert v[1] <= theorem_4_3(runs.c, 600, constant(runs.c.linear_system))
