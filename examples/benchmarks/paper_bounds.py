@@ -1,10 +1,10 @@
 """The bounds against what they bound: mean square errors of the shipped ``Sgd``, and how loose the bounds are on MNIST.
 
 Left: 400 of the handwritten digits, odd or even, half to train; λ = 0.3 of the mean loss, minibatches of 10 rows; i.i.d. draws,
-zero start, no intercept, the theorems' decreasing steps for both systems, 30 runs of Algorithm 1 for each budget. The mean square
-errors of w_t, of v_k at its w_t and of the hypergradient in log λ, each with its bound. Right: Corollary 4.1 over |∇F|² for
-MNIST at the λ of ``paper_1.py``, from 10 epochs of 100 steps for either system on, with L_Φ on the whole ball (the paper's form)
-and around the solution (``local``, ours).
+zero start, no intercept, the theorems' decreasing steps for both systems, 30 runs of Algorithm 1 for each budget. The mean
+square errors of w_t, of v_k at its w_t and of the hypergradient in log λ, each with its bound. Right: Corollary 4.1 over |∇F|²
+for MNIST at the λ of ``paper_1.py``, from 10 epochs of 100 steps for either system on, with L_Φ on the whole ball (the paper's
+form) and around the solution (``local``, ours).
 
     python examples/benchmarks/paper_bounds.py --save
     python examples/benchmarks/paper_bounds.py --draw paper_bounds.png
