@@ -140,10 +140,18 @@ def main():
         shutil.copy(ROOT / "pyproject.toml", copy)
         for mutant in MUTANTS:
             measured, formula = killers(mutant, copy)
-            rows.append({"mutant": mutant[0], "killed by": measured or formula or "nothing", "by measuring": bool(measured)})
+            rows.append(
+                {
+                    "mutant": mutant[0],
+                    "killed by": measured or formula or "nothing",
+                    "by measuring": "yes" if measured else "no",
+                }
+            )
             print(f"{rows[-1]['mutant']:55} {rows[-1]['killed by']}{'' if measured else ' (formula)'}", flush=True)
     survivors = [row for row in rows if row["killed by"] == "nothing"]
-    print(f"{len(rows)} mutants, {sum(row['by measuring'] for row in rows)} killed by measuring, {len(survivors)} survive")
+    print(
+        f"{len(rows)} mutants, {sum(row['by measuring'] == 'yes' for row in rows)} killed by measuring, {len(survivors)} survive"
+    )
     if args.save:
         TABLE.write_text(json.dumps({"numbers": {"rows": rows}}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return bool(survivors)

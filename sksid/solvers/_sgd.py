@@ -116,8 +116,8 @@ class Sgd:
 
     Notes
     -----
-    ``Sgd(sampling="iid", warm=False)`` on a problem without an intercept is the paper's algorithm, but for the adjoint's σ₂ (see
-    Steps). With the theorems' steps in both systems, errors are below ``sksid.bounds``.
+    ``Sgd(sampling="iid", warm=False)`` on a problem without an intercept is the paper's algorithm, but for the adjoint's σ₂
+    (see Steps). With the theorems' steps in both systems, errors are below ``sksid.bounds``.
 
     Examples
     --------
