@@ -161,7 +161,7 @@ class ConjugateGradient:
     Raises
     ------
     ValueError
-        Where T is seen not to be symmetric: two products more are spent on that.
+        Where T is seen not to be symmetric. That takes two products, and the start two.
 
     Examples
     --------
@@ -313,10 +313,10 @@ def differentiate(
     """
     hyper, start = np.asarray(hyper, dtype=np.float64), np.asarray(start, dtype=np.float64)
     v = np.zeros_like(start) if adjoint_start is None else np.asarray(adjoint_start, dtype=np.float64)
-    _check(map, outer, hyper, start, v)
+    _checked("adjoint_start", v, start, "w")
 
     def run(random, share=1):
-        budgets = [max(1, n // share) for n in (n_lower, n_adjoint)]
+        budgets = [-(-n // share) for n in (n_lower, n_adjoint)]
         return _run(map, outer, hyper, (start, v), (lower, adjoint), budgets, n_last, random)
 
     first, *seeds = np.random.SeedSequence(seed).spawn(2 * n_runs)
@@ -338,7 +338,8 @@ def _run(map, outer, hyper, starts, solvers, budgets, n_last, seed):
     _check_finite(v, "v")
     last = [_last_draws(thing, n_last, last_rng) for thing in (map, outer)]
     value = float(np.mean([outer.value(w, hyper, draw) for draw in last[1]]))
-    gradient = np.mean([map.pull_hyper(w, hyper, v, draw) for draw in last[0]], axis=0)
+    pulled = [_checked("pull_hyper", map.pull_hyper(w, hyper, v, draw), hyper, "λ") for draw in last[0]]
+    gradient = np.mean(pulled, axis=0)
     if outer.grad_hyper is not None:
         gradient = gradient + np.mean([outer.grad_hyper(w, hyper, draw) for draw in last[1]], axis=0)
     _check_finite(gradient, "hypergradient")
@@ -347,18 +348,17 @@ def _run(map, outer, hyper, starts, solvers, budgets, n_last, seed):
 
 def _lower_level(map, hyper):
     """The fixed point of Φ(·, λ)."""
-    return System(lambda w, draw: map.apply(w, hyper, draw), lambda rng: _draw(map, rng))
+    return System(lambda w, draw: _checked("apply", map.apply(w, hyper, draw), w, "w"), lambda rng: _draw(map, rng))
 
 
 def _linear_system(map, outer, hyper, w):
     """That of ∂₁Φ(w, λ)ᵀv + ∇₁E(w, λ) in v; ∇₁E once, where it is not drawn."""
-    if outer.draw is None:
-        gradient = outer.grad_w(w, hyper, None)
-        return System(lambda v, draw: map.pull_w(w, hyper, v, draw) + gradient, lambda rng: _draw(map, rng))
+    once = _checked("grad_w", outer.grad_w(w, hyper, None), w, "w") if outer.draw is None else None
 
-    def apply(v, draw):
-        of_map, of_outer = (None, None) if draw is None else draw
-        return map.pull_w(w, hyper, v, of_map) + outer.grad_w(w, hyper, of_outer)
+    def apply(v, draws):
+        of_map, of_outer = draws or (None, None)
+        gradient = once if once is not None else _checked("grad_w", outer.grad_w(w, hyper, of_outer), w, "w")
+        return _checked("pull_w", map.pull_w(w, hyper, v, of_map), w, "w") + gradient
 
     return System(apply, lambda rng: (_draw(map, rng), _draw(outer, rng)))
 
@@ -372,20 +372,11 @@ def _last_draws(thing, n_last, rng):
     return [None] if n_last is None or thing.draw is None else [thing.draw(rng) for _ in range(n_last)]
 
 
-def _check(map, outer, hyper, start, v):
-    """Shapes, by one call of each function on the draws that a run begins with."""
-    rng = np.random.default_rng(0)
-    of_map, of_outer = _draw(map, rng), _draw(outer, rng)
-    _check_shape("adjoint_start", v, start, "w")
-    _check_shape("apply", map.apply(start, hyper, of_map), start, "w")
-    _check_shape("pull_w", map.pull_w(start, hyper, v, of_map), start, "w")
-    _check_shape("grad_w", outer.grad_w(start, hyper, of_outer), start, "w")
-    _check_shape("pull_hyper", map.pull_hyper(start, hyper, v, of_map), hyper, "λ")
-
-
-def _check_shape(name, value, like, of):
+def _checked(name, value, like, of):
+    """The value, if it has that shape."""
     if np.shape(value) != like.shape:
         raise ValueError(f"{name} has shape {np.shape(value)}, but {of} has {like.shape}.")
+    return value
 
 
 def _check_finite(values, name):

@@ -114,7 +114,6 @@ def test_on_the_same_draws_it_is_the_shipped_solver(logistic, rule):
     replayed = Map(logistic.apply, logistic.pull_w, logistic.pull_hyper, draw)
     on_rows = FixedPoint((beta, gamma) if rule == "decreasing" else beta / gamma)
     budgets = {"lower": on_rows, "adjoint": on_rows, "n_lower": 20 * epochs, "n_adjoint": 20 * epochs}
-    minibatches.append(np.arange(20))  # for the look at the shapes of the results
     found = differentiate(replayed, logistic.outer, logistic.log_penalties, logistic.start, **budgets)
     adjoint = logistic.curvature.alpha / 400 * found.v.T  # of the sum, not of the step
     np.testing.assert_allclose(found.w.T, solver.coefficients(logistic.problem, state)[0][0], atol=1e-12)
@@ -237,6 +236,30 @@ def test_starts_are_where_the_solvers_begin():
     np.testing.assert_allclose(more.hypergradient, whole.hypergradient, rtol=1e-12)
     begun = differentiate(rotation.map, rotation.outer, HYPER, whole.w, adjoint_start=[5.0, 5.0], n_lower=1, n_adjoint=1)
     np.testing.assert_allclose(begun.v, rotation.R.T @ [5.0, 5.0] + begun.w - 1, rtol=1e-12)
+
+
+def test_a_budget_of_nothing_leaves_the_starts():
+    found = Rotation().differentiate(n_lower=0, n_adjoint=0, adjoint_start=[2.0, 3.0])
+    np.testing.assert_array_equal(found.w, 0.0)
+    np.testing.assert_array_equal(found.v, [2.0, 3.0])
+    np.testing.assert_array_equal(found.hypergradient, HYPER + [2.0, 3.0])
+
+
+def test_no_product_is_spent_on_looking():
+    """Ten steps are ten calls of each function, and ∇₁E and step (3) one."""
+    rotation, calls = Rotation(noise=0.0), dict.fromkeys(("apply", "pull_w", "pull_hyper", "grad_w"), 0)
+
+    def counted(name, function):
+        def call(*at):
+            calls[name] += 1
+            return function(*at)
+
+        return call
+
+    fields = {name: counted(name, getattr(rotation.map, name)) for name in ("apply", "pull_w", "pull_hyper")}
+    outer = Outer(rotation.outer.value, counted("grad_w", rotation.outer.grad_w))
+    differentiate(Map(**fields), outer, HYPER, np.zeros(2), n_lower=10, n_adjoint=10)
+    assert calls == {"apply": 10, "pull_w": 10, "pull_hyper": 1, "grad_w": 1}
 
 
 def test_step_sizes_of_any_kind():
