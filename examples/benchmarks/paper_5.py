@@ -2,8 +2,8 @@
 
 The experiment that the paper's summary names. 30,000 rows train, 30,000 validate, 10,000 test; pixels from 0 to 1, no
 intercept; lower level: mean loss + 1/2 Σ e^{λ_jc} W_jc². λ_0 is the one λ for all features that is best on the validation rows,
-among six. The outer descent is plain: λ ← λ − η ∂F/∂λ, η such that the first step changes the most changed log penalty by 0.3;
-60 steps. Each hypergradient has 4 epochs of minibatches of 300, two for either system, from the w and v of the λ before.
+among six. 60 steps against the gradient, each of such a length that the most changed log penalty changes by 0.1. Each
+hypergradient has 4 epochs of minibatches of 300, two for either system, from the w and v of the λ before.
 
 A penalty for each feature goes through the package's own solvers, decreasing steps (``sgd``) and ``dual``. For each feature and
 class there is no structure in the package, whose penalties belong to features: it goes through ``sksid.sid``, which takes any
@@ -30,7 +30,7 @@ from sksid import bounds, sid
 from sksid.problem import make_problem
 from sksid.solvers import Aid, Dual, Sgd
 
-STEPS, FARTHEST, GRID = 60, 0.3, np.logspace(-4.5, -2, 6)
+STEPS, FARTHEST, GRID = 60, 0.1, np.logspace(-4.5, -2, 6)
 METRICS = ("validation loss", "validation error", "test error")
 
 
@@ -174,12 +174,12 @@ def best_of_one(data):
 def descend(data, method, start, n_steps):
     """Rows of (seconds, METRICS at w_t), and METRICS of the last λ's converged model."""
     shape, state = method.begin(data)
-    lam, spent, rate, rows = np.full(shape, start), 0.0, None, []
+    lam, spent, rows = np.full(shape, start), 0.0, []
     for _ in range(n_steps + 1):
         seconds, (state, W, gradient) = common.timed(method.step, data, state, lam)
-        rate, spent = rate or FARTHEST / np.abs(gradient).max(), spent + seconds
+        spent += seconds
         rows.append(common.rounded([spent, *data.measures(W)]))
-        lam = lam - rate * gradient
+        lam = lam - FARTHEST / np.abs(gradient).max() * gradient
     return rows, common.rounded(data.measures(data.converged(lam)))
 
 
