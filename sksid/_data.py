@@ -1,4 +1,4 @@
-"""From X, y and cv to the data of a search: samples, splits, the parts of cross-fitting, and the features of each split."""
+"""From X, y and cv to the data of a search: samples, splits, inner splits, and the features of each split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -79,6 +79,11 @@ class Wanted:
     def is_auto(self) -> bool:
         """Whether the search chooses the structure."""
         return isinstance(self.structure, str) and self.structure == "auto"
+
+    @property
+    def nameless(self) -> "Wanted":
+        """What is left of it where no feature has a name: descriptors, where the search chooses."""
+        return replace(self, structure=DESCRIPTORS) if self.is_auto else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,12 +272,13 @@ def prepare(
     check_splits(splits, labels, classes, sample_weight)
     samples = Samples(labels, classes, sample_weight, packed(splits, labels.size))
     del splits
+    margin = AUTO_MARGIN if wanted.is_auto else 0.0
     wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping)
     if not is_stateless(estimator):
         made = Parallel(n_jobs=n_jobs)(
             delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val]) for train, val in samples.splits
         )
-        split_views, features = _place_features(wanted, view, features, made)
+        wanted, split_views, features = _place_features(wanted, view, features, made)
     found = wanted.structure_of(replace(features, splits=_training(whole, samples, split_views)))
     if found.n_splits not in (None, len(samples.splits)):
         raise ValueError(f"structure has matrices for {found.n_splits} splits, but cv makes {len(samples.splits)}.")
@@ -286,8 +292,8 @@ def prepare(
         unpenalized=wanted.unpenalized_of(features),
         target=target,
         seed=check_random_state(random_state).randint(np.iinfo(np.int32).max),
-        cross_fits=cross_fits,
-        margin=AUTO_MARGIN if wanted.is_auto else 0.0,
+        cross_fits=cross_fits and found.n_params > 1,
+        margin=margin,
     )
 
 
@@ -324,7 +330,7 @@ def _weights(view):
 
 
 def _place_features(wanted, whole, own, made):
-    """The SplitView of each split, and the Features of all splits together.
+    """What can be asked of the features, the SplitView of each split, and the Features of all splits together.
 
     A feature is the same in two splits if it has the same name (or number, where a transformer that always makes the same
     columns has no names for them); where names are unknown, if it has the same position.
@@ -334,10 +340,10 @@ def _place_features(wanted, whole, own, made):
     if any(these is None for these in names) and len({whole.X.shape[1], *(view.X.shape[1] for view in views)}) > 1:
         names = [whole.keys, *(view.keys for view in views)]
     if any(these is None for these in names):
-        columns, features = _by_position(wanted, own, views)
+        wanted, columns, features = _by_position(wanted, own, views)
     else:
         columns, features = _by_name(own, views, names)
-    return [SplitView(view, *others, places) for (view, others), places in zip(made, columns, strict=True)], features
+    return wanted, [SplitView(view, *others, places) for (view, others), places in zip(made, columns, strict=True)], features
 
 
 def _training(whole, samples, split_views):
@@ -349,13 +355,15 @@ def _training(whole, samples, split_views):
 
 def _by_position(wanted, own, views):
     sizes = [own.n_features, *(view.X.shape[1] for view in views)]
-    if len(set(sizes)) > 1 and not wanted.is_nameless:
+    varies = len(set(sizes)) > 1
+    wanted = wanted.nameless if varies else wanted
+    if varies and not wanted.is_nameless:
         raise ValueError(
             f"The preprocessing makes {min(sizes)} to {max(sizes)} features, according to the rows it is fitted on, and no "
             "names for them: a penalty of one feature means nothing in another split. Use transformers with "
             "get_feature_names_out, or structure='shared', or descriptors such as 'evidence'."
         )
-    return [None] * len(views), replace(own, n_features=max(sizes), n_own=own.n_features)
+    return wanted, [None] * len(views), replace(own, n_features=max(sizes), n_own=own.n_features)
 
 
 def _by_name(own, views, names):

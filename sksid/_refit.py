@@ -38,20 +38,20 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     """
     problem = data.final_problem()
     solver = solver if solver.precise else solvers.choose(problem)
-    solver = _at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver)
+    solver = at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver, TOL)
     state, result = logistic.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
     logistic.warn_unless_converged(result, "The final fit")
     coef, intercept = solver.coefficients(problem, state)
     return coef[0], intercept[0], result.n_epochs
 
 
-def _at_once(solver):
-    """The solver where nothing is to be learned on the way: a deterministic one solves to the final accuracy at once."""
+def at_once(solver: Solver, tol: float) -> Solver:
+    """The solver where nothing is to be learned on the way: a deterministic one solves to the accuracy ``tol`` at once."""
 
-    def at_once(one):
-        return replace(one, first_tol=None, tol=max(one.tol, OF_ALL * TOL)) if isinstance(one, solvers.Aid) else one
+    def change(one):
+        return replace(one, first_tol=None, tol=max(one.tol, OF_ALL * tol)) if isinstance(one, solvers.Aid) else one
 
-    return solvers.on_each(solver, at_once)
+    return solvers.on_each(solver, change)
 
 
 def mean_model(path: Path, n_features: int) -> tuple[NDArray, NDArray]:

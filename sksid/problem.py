@@ -2,7 +2,7 @@
 
 Conventions, kept by every solver: the lower level of split k is a *sum*, Σ_{i in train_k} s_ik ℓ_i + ½ Σ_j λ_j ‖W_j‖², Eq. (1),
 the upper level the mean over splits of the weighted *mean* validation loss, Eq. (2). ``n_outputs`` is 1 for two classes (the
-second is positive), else the number of classes. Splits, their parts, halves of the splits for two threads and the final fit
+second is positive), else the number of classes. Splits, their parts, groups of splits for threads and the final fit
 are roles over the same rows.
 """
 

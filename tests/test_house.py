@@ -29,7 +29,7 @@ PUBLIC_IN_SKLEARN = {"sklearn.base._fit_context", "sklearn.utils._safe_indexing"
 
 OUR_OWN_WORDS = r"rungs?|ladders?|climb(s|ed|ing)?|monitor(s|ed|ing)?|stiffness|astray|roughly"  # of things that have a name
 BRITISH = (
-    r"\w*(optimis(?!t)|penalis|normalis|standardis|minimis|maximis|regularis|factoris|initialis|generalis|behaviour|honour)"
+    r"\w*(optimis(?![tm])|penalis|normalis|standardis|minimis|maximis|regularis|factoris|initialis|generalis|behaviour|honour)"
 )
 WATCHED = {
     *_sklearn.PRIVATE_METHODS,
