@@ -30,7 +30,7 @@ def make_nest(data: Data, bilevel: Callable[..., Bilevel]) -> Nest:
     flat = [pair for m in range(counts.size) for pair in samples.inner_splits(m)]
     scales = samples.train_scale(data.target), replace(samples, splits=flat).train_scale(data.target, samples.n_train)
     if data.split_views is None:
-        training, judging = [(train, NONE) for train, _ in samples.splits], [(NONE, val) for _, val in samples.splits]
+        training, judging = [(train, NONE) for train, _ in samples.splits], [(NONE, val) for _, val in samples.judged]
         make = partial(data.problem_of, data.rows, dtype=data.dtype)
         inner, rest, judge = make(flat, train_scale=scales[1]), make(training, train_scale=scales[0]), make(judging)
     else:
@@ -43,8 +43,8 @@ def make_nest(data: Data, bilevel: Callable[..., Bilevel]) -> Nest:
 def _joined(data, nested, inner_scales, scales):
     """The three problems, with a part for each split in its own features."""
     problems = [], [], []
-    for m, (rows, samples, (train, val)) in enumerate(data.own_rows):
-        make, columns = partial(data.problem_of, rows, samples=samples, dtype=data.dtype), data.split_views[m].columns
+    for m, (rows, own, (train, val)) in enumerate(data.own_rows):
+        make, columns = partial(data.problem_of, rows, own=own, dtype=data.dtype), data.split_views[m].columns
         if nested[m]:
             problems[0].append((make(nested[m], train_scale=inner_scales[m]), columns))
         problems[1].append((make([(train, NONE)], train_scale=scales[:, [m]]), columns))

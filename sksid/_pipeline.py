@@ -69,7 +69,7 @@ class View:
     checker : estimator
         A clone of the final step that has recorded the features, and checks those of other rows.
     X : ndarray or CSR
-        Those rows as they reach the final step, checked.
+        Those rows as they reach the final step, checked; with samplers, the rows that these make of them.
     y : ndarray
         Their labels, checked.
     params : dict
@@ -138,7 +138,7 @@ class View:
     @cached_property
     def _parts(self) -> list[tuple[str, Any, int]]:
         """Name, transformer and width of the parts whose columns, side by side, are the features; empty if unknown."""
-        steps = preprocessing_steps(self.pipeline)
+        steps = [step for step in preprocessing_steps(self.pipeline) if not is_sampler(step)]
         while steps and isinstance(steps[-1], OneToOneFeatureMixin):
             steps.pop()
         parts = []
@@ -210,7 +210,7 @@ def make_view(estimator: BaseEstimator, X: Any, y: Any, params: dict, rows: NDAr
         n_rows, catcher = len(y) if y is not None else None, Catcher(final)
         pipeline = with_final(clone(estimator), catcher).fit(X, y, **params)
         X, y, params = catcher.release()
-        if y is not None and len(y) != n_rows:
+        if y is not None and len(y) != n_rows and not resamples(estimator):
             raise ValueError("estimator: a step changes the number of rows, which the search cannot follow. Do that before it.")
     checker = clone(final)
     X, y = _check(checker, X, y=y)
@@ -253,6 +253,16 @@ def preprocessing_steps(estimator: BaseEstimator | None) -> list:
 
 def _all_steps(pipeline: Pipeline) -> list:
     return [*preprocessing_steps(pipeline), final_step(pipeline)[1]]
+
+
+def is_sampler(step: Any) -> bool:
+    """Whether a step makes rows, or leaves some out, where the Pipeline is fitted: as those of imbalanced-learn do."""
+    return hasattr(step, "fit_resample")
+
+
+def resamples(estimator: BaseEstimator) -> bool:
+    """Whether there is a sampler in the preprocessing."""
+    return any(map(is_sampler, preprocessing_steps(estimator)))
 
 
 def is_stateless(estimator: BaseEstimator) -> bool:

@@ -15,7 +15,7 @@ from sksid import _estimators, logistic, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
 from sksid._parts import make_nest, structures_of
-from sksid._refit import MAX_EPOCHS, at_once, final_fit, mean_model
+from sksid._refit import MAX_EPOCHS, at_once, bounded, final_fit, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
 from sksid.crossfit import CrossFit, Descents
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
@@ -27,7 +27,7 @@ from sksid.stages import Path, continuation, cross_fitted, path_of
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
 START_BELOW = 3.0  # the search starts at a twentieth of the mean s_i ‖x_i‖², the median optimum of 20 sets
-FEW_TOL, FEW_ITER = 1e-3, 8  # where few hyperparameters are cross-fitted: relative decrease of F, outer steps at most,
+FEW_TOL, FEW_ITER = 1e-3, 20  # where few hyperparameters are cross-fitted: relative decrease of F, outer steps at most,
 FEW_INNER_TOL, FEW_FIRST = 0.5, 2.0  # relative accuracy of a hypergradient, largest change of log λ in the first step
 START_MARGIN = 4.0  # nearer to the ends of the range of log penalties a search does not start
 
@@ -246,7 +246,7 @@ class Run:
             intercept.astype(dtype),
             data.samples.classes,
             max(1, round(n_epochs)),
-            data.samples.n_samples,
+            data.samples.n_final,
             data.view.seen_names,
         )
         found = {"best_estimator_": data.view.with_model(model)}
@@ -256,12 +256,13 @@ class Run:
 
     def mean_model(self, path: Path) -> Any:
         """The mean of the splits' models, where a refit starts."""
-        return mean_model(path, self.data.n_own)
+        return mean_model(path, self.data)
 
     def models(self, path: Path) -> Any:
         """The final lower-level and adjoint solutions of every split, for ``Last``."""
         ends = path.bilevel.problem, path.state
-        return path.bilevel.solver.coefficients(*ends), path.bilevel.solver.adjoint(*ends)
+        coef, intercept = path.bilevel.solver.coefficients(*ends)
+        return (coef, bounded(intercept, self.data)), path.bilevel.solver.adjoint(*ends)
 
     # ---- where it starts ------------------------------------------------------------------------------------------------
 
@@ -283,7 +284,7 @@ class Run:
         bounded = np.isfinite(penalties) & (penalties > 0)
         if not bounded.any():
             return None
-        logs = np.log(penalties[bounded]) - np.log(data.target.refit_scale(data.samples.n_samples, data.samples.n_train))
+        logs = np.log(penalties[bounded]) - np.log(data.target.refit_scale(data.samples.n_final, data.samples.n_train))
         start = data.start(logs.mean()).copy()
         start[: data.n_own][bounded] = logs
         return np.where(data.unpenalized, -np.inf, start)

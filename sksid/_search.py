@@ -1,6 +1,7 @@
 """HypergradientSearchCV: check → prepare → descend → report → refit."""
 
 import numbers
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -12,11 +13,15 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import Tags, get_tags, indexable
 
 from sksid import _estimators, solvers
+from sksid._autolog import unlogged
 from sksid._run import Last, make_run
 from sksid._sklearn import BaseSearchCV, HasMethods, Interval, SGDClassifier, StrOptions, check_method_params
 from sksid._tasks import SearchTasks
 from sksid._threads import single_blas_thread
+from sksid._warn import warn
 from sksid.structures import Structure
+
+VERSION = sys.modules[__package__].__version__
 
 
 class HypergradientSearchCV(BaseSearchCV):
@@ -36,7 +41,8 @@ class HypergradientSearchCV(BaseSearchCV):
         search starts, unless it is scikit-learn's default or means nothing in the units of the data: then the data say.
         ``fit_intercept`` and ``class_weight`` are honored.
         Preprocessing is fitted once for each split, on its training rows only, and on all rows for the refit; where no step
-        needs fitting, once for all.
+        needs fitting, once for all. So are samplers in a Pipeline of imbalanced-learn, which make or drop training rows, and
+        leave validation rows alone; the rows that they make are not cross-fitted.
     structure : {"auto", "shared", "moments", "evidence", "blocks", "per_feature"}, callable, object, list, dict, array-like \
             or Structure, default="auto"
         What has a penalty of its own, among the features that reach the final step. ``"auto"`` goes from one penalty for all
@@ -66,7 +72,8 @@ class HypergradientSearchCV(BaseSearchCV):
         What ``cv_results_`` reports and the best step is chosen by; None is ``"neg_log_loss"``. The descent is on the log
         loss in any case, and where a structure is cross-fitted, the log loss chooses.
     cv : int, cross-validation generator or iterable, default=None
-        As in GridSearchCV.
+        As in GridSearchCV. A class without a training row in a split has the probability zero there; the log loss leaves out
+        its validation rows in that split, and a warning says so.
     refit : bool, str or callable, default=True
         As in GridSearchCV. A callable, such as
         :func:`sksid.one_standard_error`, takes ``cv_results_`` and gives the index of a step.
@@ -270,7 +277,7 @@ class HypergradientSearchCV(BaseSearchCV):
         X, y = indexable(X, y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
-        with single_blas_thread:
+        with single_blas_thread, unlogged():
             tasks = SearchTasks(self, X, y, params)
             run = make_run(self.estimator, X, y, target, routed, scorers, self._last_fit(), **self._settings())
             path = tasks.search(run)
@@ -283,6 +290,18 @@ class HypergradientSearchCV(BaseSearchCV):
                 self._set(tasks.refit(run, path, start))
             tasks.end()
         return self
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_sksid_version": VERSION}
+
+    def __setstate__(self, state):
+        stored = state.get("_sksid_version")
+        if stored != VERSION:
+            warn(
+                f"This search was stored by sksid {stored} and is loaded by {VERSION}: its attributes may mean something else. "
+                "Use its best_estimator_, fit it again, or load it with the version that stored it."
+            )
+        super().__setstate__({name: value for name, value in state.items() if name != "_sksid_version"})
 
     @property
     def _final(self):

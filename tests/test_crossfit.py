@@ -59,7 +59,7 @@ def first_step(nest, n_features):
 
 def samples_of(y, splits):
     classes, labels = np.unique(y, return_inverse=True)
-    return Samples(labels, classes, None, splits)
+    return Samples(labels, classes, None, splits, splits)
 
 
 # ---- the descents and their judges ----------------------------------------------------------------------------------------
