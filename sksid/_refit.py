@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from sksid import sid, solvers
+from sksid import logistic, solvers
 from sksid._data import Data
 from sksid._solve import OF_ALL
 from sksid.joint import parts_of
@@ -40,8 +40,8 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     problem = data.final_problem()
     solver = solver if solver.precise else solvers.choose(problem)
     solver = at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver, TOL)
-    state, result = sid.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
-    sid.warn_unless_converged(result, "The final fit")
+    state, result = logistic.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
+    logistic.warn_unless_converged(result, "The final fit")
     coef, intercept = solver.coefficients(problem, state)
     return coef[0], intercept[0], result.n_epochs
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from sksid import _estimators, sid, solvers
+from sksid import _estimators, logistic, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
 from sksid._parts import make_nest, structures_of
@@ -218,7 +218,7 @@ class Run:
         if not same or precise.problem is not bilevel.problem:
             state = precise.solver.rescale(precise.problem, state, step.log_penalties)
         state, result = settings.solve(precise, state, step.structure, *rtols, warm=same and state.n_epochs > 0)
-        sid.warn_unless_converged(result, "The score of the chosen step")
+        logistic.warn_unless_converged(result, "The score of the chosen step")
         result = replace(result, losses=precise.solver.losses(precise.problem, state, precise.problem))
         steps[best] = precise.record(step.structure, step.theta, step.log_penalties, state, result, since)
         return replace(path, bilevel=precise, state=state, steps=steps, best=best)

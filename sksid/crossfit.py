@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from sksid._compact import compact
 from sksid.descent import Bilevel, Step, reach, within_range
+from sksid.logistic import fit, solve
 from sksid.optimizers import Momentum, Optimizer, QuasiNewton
-from sksid.sid import fit, solve
 from sksid.structures import Structure
 
 JUDGE_TOL = 1e-3  # of the fitted probabilities

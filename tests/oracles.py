@@ -5,7 +5,7 @@ import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from sksid.sid import fit
+from sksid.logistic import fit
 from sksid.solvers import Aid, Together
 
 
