@@ -7,7 +7,7 @@ splits of all descents are advanced in one pass over the rows, and so are the fi
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -235,7 +235,7 @@ class Descents:
         Returns
         -------
         Step
-            The hyperparameters and penalties of ``found``, and the loss of each split under those that were found without it.
+            Hyperparameters, penalties and gradient of ``found``, and each split's loss under those that were found without it.
         """
         since, optimizer = (time.perf_counter(), self._n_epochs), QuasiNewton()
         self._begin(nested, optimizer)
@@ -244,7 +244,8 @@ class Descents:
             self._advance()
             self._move()
         self.models, self.fitted = models, None
-        return self._judged(found.structure.for_refit, found.theta, found.final_log_penalties, since)
+        judged = self._judged(found.structure.for_refit, found.theta, found.final_log_penalties, since)
+        return replace(judged, gradient=found.gradient)
 
     def keep(self, step: Step, number: int = -1) -> None:
         """Go on from a step of the last stage, the ``number``-th that was judged, in the next."""

@@ -28,7 +28,7 @@ class Stage:
     ----------
     structure : str
     n_steps : int
-        Outer steps to the stage's best one; of a cross-fitted stage, those that were judged.
+        Outer steps to the stage's best one; of many hyperparameters that are cross-fitted, those that were judged.
     gain, standard_error : float
         By how much the mean loss has fallen, and the standard error of that, over the splits; NaN in the first stage.
     kept : bool
