@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
 
 from sksid import _estimators
+from sksid._checks import check_size
 from sksid._describe import FeatureRows, Training, as_descriptors
 from sksid._estimators import Target
 from sksid._features import Features, make_structure
@@ -317,7 +318,9 @@ def _weights(view):
     sample_weight = view.params.get("sample_weight")
     if sample_weight is None:
         return None
-    return check_sample_weight(sample_weight, view.X, dtype=np.float64, ensure_non_negative=True)
+    weights = check_sample_weight(sample_weight, view.X, dtype=np.float64, ensure_non_negative=True)
+    check_size(weights, "sample_weight", "Divide the weights by their mean.")
+    return weights
 
 
 # ---- features: of the refit, and of each split -------------------------------------------------------------------------

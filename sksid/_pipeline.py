@@ -18,11 +18,13 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing, get_tags
 
+from sksid._checks import check_size
 from sksid._estimators import final_step
 from sksid._sklearn import check_method_params, validate_data
 
 # They see one row at a time. By their names, so that none of them is imported for a search without it.
 ROW_BY_ROW = ("AdditiveChi2Sampler", "Binarizer", "FeatureHasher", "HashingVectorizer", "Normalizer")
+SCALE = "Scale the features, with MaxAbsScaler or StandardScaler."
 UNNAMED = (AttributeError, ValueError, NotFittedError)  # what get_feature_names_out raises where there are no names
 
 
@@ -218,9 +220,11 @@ def make_view(estimator: BaseEstimator, X: Any, y: Any, params: dict, rows: NDAr
 
 
 def _check(checker: BaseEstimator, X: Any, **arguments: Any) -> Any:
-    return validate_data(
+    checked = validate_data(
         checker, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], order="C", **arguments
     )
+    check_size(checked[0] if "y" in arguments else checked, "X", SCALE)
+    return checked
 
 
 def make_split_view(

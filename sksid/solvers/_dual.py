@@ -288,7 +288,8 @@ def _last_move(problem, state):
     residuals of β do not tell: where penalties are weak, a small one moves outputs far, above all those of other rows.)
     """
     curvature = max(state.recent_sums[:, SUM["curvature"]].sum(), TINY)
-    unpenalized = np.abs(imbalance_of(problem, state)).max(initial=0.0) / curvature
+    with np.errstate(over="ignore"):
+        unpenalized = np.abs(imbalance_of(problem, state)).max(initial=0.0) / curvature
     return float(max(np.sqrt(state.residuals[:, 1].mean(dtype=np.float64)), unpenalized))
 
 
