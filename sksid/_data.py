@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
 
 from sksid import _estimators
-from sksid._checks import check_size
+from sksid._checks import check_size, encoded
 from sksid._describe import FeatureRows, Training, as_descriptors
 from sksid._estimators import Target
 from sksid._features import Features, make_structure
@@ -257,8 +257,8 @@ def prepare(
         Where data, splits and parameters do not fit.
     """
     view = make_view(estimator, X, y, routed.estimator.fit)
+    classes, labels = encoded(view.y)
     check_classification_targets(view.y)
-    classes, labels = np.unique(view.y, return_inverse=True)
     labels = labels.astype(np.int32)
     _estimators.check_classes(_estimators.final_step(estimator)[1], classes)
     sample_weight, wanted = _weights(view), Wanted(structure, unpenalized)

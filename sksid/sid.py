@@ -13,7 +13,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from sksid import solvers
-from sksid._checks import check_size
+from sksid._checks import check_size, encoded
 from sksid._describe import FeatureRows
 from sksid._features import Features, make_structure
 from sksid._solve import Result, fit, solve, warn_unless_converged
@@ -192,7 +192,7 @@ def _check_rows(X, y, sample_weight):
         if sample_weight.shape != (X.shape[0],):
             raise ValueError(f"sample_weight has shape {sample_weight.shape}, but X has {X.shape[0]} rows. Give one for each.")
         check_size(sample_weight, "sample_weight", "Divide the weights by their mean.")
-    classes, labels = np.unique(y, return_inverse=True)
+    classes, labels = encoded(y)
     if classes.size < 2:
         raise ValueError("y has one class only. Give labels of two classes or more.")
     return labels, classes, sample_weight

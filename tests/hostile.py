@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,7 +32,7 @@ from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, Normalizer,
 from sksid import HypergradientSearchCV, structures
 from sksid.solvers import Aid, Dual, Sgd
 
-AXES = ("table", "labels", "weights", "splits", "structure", "pipeline")
+AXES = ("table", "labels", "weights", "splits", "structure", "pipeline", "settings")
 
 
 @dataclass
@@ -432,6 +433,11 @@ def all_columns(*parts):
     return ColumnTransformer([(name, step, columns) for name, step, columns in parts])
 
 
+def function(own):
+    """A step of a user's own, of the rows as an array."""
+    return FunctionTransformer(own, validate=True, accept_sparse=True)
+
+
 FINALS = {
     "default": lambda: LogisticRegression(),
     "C": lambda: LogisticRegression(C=1e-3),
@@ -464,17 +470,47 @@ STEPS = {
     "columns": lambda: [all_columns(("a", StandardScaler(), [0]), ("b\n<b>", "passthrough", slice(1, None)))],
     "union": lambda: [FeatureUnion([("a", StandardScaler()), ("b", MaxAbsScaler())])],
     "nested": lambda: [make_pipeline(MaxAbsScaler(), Normalizer()), StandardScaler(with_mean=False)],
-    "NaN": lambda: [FunctionTransformer(lambda X: X * np.nan)],
-    "logarithm": lambda: [FunctionTransformer(lambda X: np.sign(X))],
-    "fewer rows": lambda: [FunctionTransformer(lambda X: X[1:])],
-    "other width each time": lambda: [FunctionTransformer(lambda X: X[:, : 1 + X.shape[0] % 2])],
-    "frame": lambda: [FunctionTransformer(lambda X: pd.DataFrame(np.asarray(X)))],
+    "NaN": lambda: [function(lambda X: X * np.nan)],
+    "signs": lambda: [function(lambda X: X.sign() if sp.issparse(X) else np.sign(X))],
+    "huge": lambda: [function(lambda X: X * 1e200)],
+    "fewer rows": lambda: [function(lambda X: X[1:])],
+    "other width each time": lambda: [function(lambda X: X[:, : 1 + X.shape[0] % 2])],
+    "frame": lambda: [function(lambda X: pd.DataFrame(X.toarray() if sp.issparse(X) else X))],
 }
 SOLVERS = {
     **{name: lambda name=name: name for name in ("auto", "dual", "aid", "sgd")},
     "few steps": lambda: Aid(max_direct=0),
     "settings": lambda: Dual(),
     "paper": lambda: Sgd(lower_epochs=2, adjoint_epochs=2),
+}
+SETTINGS = {
+    "none": {},
+    "one step": {"max_iter": 1},
+    "exact": {"tol": 1e-12, "max_iter": 20},
+    "coarse": {"tol": 1e3},
+    "cross-fitted": {"early_stopping": True},
+    "not cross-fitted": {"early_stopping": False},
+    "impatient": {"n_iter_no_change": 1},
+    "accuracy": {"scoring": "accuracy"},
+    "ranking": {"scoring": "roc_auc"},
+    "several scores": {"scoring": ["accuracy", "neg_log_loss"], "refit": "neg_log_loss"},
+    "several scores, none named": {"scoring": ["accuracy", "neg_log_loss"]},
+    "unknown score": {"scoring": "beauty"},
+    "score of nothing": {"scoring": lambda model, X, y: np.nan},
+    "score in words": {"scoring": lambda model, X, y: "good"},
+    "no refit": {"refit": False},
+    "last step": {"refit": lambda results: len(results["params"]) - 1},
+    "a step that is not there": {"refit": lambda results: 10**6},
+    "a step in words": {"refit": lambda results: "best"},
+    "two jobs": {"n_jobs": 2},
+    "warm": {"warm_start": True},
+    "loud": {"verbose": 1},
+    "tol NaN": {"tol": np.nan},
+    "tol text": {"tol": "0.1"},
+    "half a step": {"max_iter": 0.5},
+    "negative jobs": {"n_jobs": -2},
+    "no jobs": {"n_jobs": 0},
+    "random state text": {"random_state": "zero"},
 }
 
 
@@ -483,7 +519,8 @@ SOLVERS = {
 
 @st.composite
 def cases(draw, *wild):
-    """A search and its data: what ``wild`` names is drawn from everything there is, the rest from what is usual."""
+    """A search and its data: what ``wild`` names, or any two axes, is drawn from everything there is, the rest from the usual."""
+    wild = wild or draw(st.sampled_from([*combinations(AXES, 2)]))
 
     def pick(options, axis, usual):
         return options[draw(st.sampled_from([*options] if axis in wild else usual))]
@@ -511,5 +548,6 @@ def cases(draw, *wild):
         "solver": pick(SOLVERS, "solver", ["auto", "auto", "dual", "aid", "settings"])(),
         "max_iter": draw(st.sampled_from([1, 5, 30])),
         "random_state": 0,
+        **pick(SETTINGS, "settings", ["none"]),
     }
     return Case(table.X, table.meant, y, lambda: splits(n, np.random.RandomState(seed)), estimator, params, settings)

@@ -23,6 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
 from sklearn.utils.class_weight import compute_class_weight
 
 from sksid import HypergradientSearchCV
@@ -55,91 +56,95 @@ def dense(X):
     return np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
 
 
+def final_of(estimator):
+    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+
+
 class Reference:
-    """The case as a dense problem in float64: what the search is to solve."""
+    """The case as dense problems in float64: what the search is to solve."""
 
     def __init__(self, case, search):
-        self.case, self.search = case, search
-        final = search.estimator.steps[-1][1] if isinstance(search.estimator, Pipeline) else search.estimator
-        self.classes, self.codes = np.unique(np.asarray(case.y).ravel(), return_inverse=True)
-        given_weights = [value for name, value in case.params.items() if name.endswith("sample_weight") and value is not None]
-        self.weights = np.broadcast_to(np.asarray(given_weights[0] if given_weights else 1.0, dtype=float), self.codes.shape)
+        self.case, self.search, final = case, search, final_of(search.estimator)
+        self.y = np.asarray(case.y).ravel()
+        self.classes, self.codes = np.unique(self.y, return_inverse=True)
+        weights = [value for name, value in case.params.items() if name.endswith("sample_weight") and value is not None]
+        self.weights = np.broadcast_to(np.asarray(weights[0] if weights else 1.0, dtype=float), self.codes.shape)
         self.class_weight, self.fit_intercept = final.class_weight, final.fit_intercept
         self.by_mean = isinstance(final, SGDClassifier)
 
     def features(self, train):
-        """What reaches the final step where the preprocessing is fitted on some rows: of all rows."""
+        """What reaches the final step, of all rows, where the preprocessing is fitted on some."""
         if not isinstance(self.search.estimator, Pipeline):
             return self.case.meant
-        before = clone(self.search.estimator)[:-1]
-        X, y = self.case.X, np.asarray(self.case.y).ravel()
-        before.fit(X.iloc[train] if hasattr(X, "iloc") else X[train], y[train])
-        return dense(before.transform(X))
+        X, steps = self.case.X, clone(self.search.estimator)[:-1]
+        return dense(steps.fit(_safe_indexing(X, train), self.y[train]).transform(X))
 
-    def lower(self, rows, log_penalties, X):
-        weights = self.weights[rows]
+    def lower(self, rows, log_penalties):
+        """The lower level on some rows, whose class weights are their own."""
+        weights, X = self.weights[rows], self.features(rows)
         if self.class_weight is not None:
-            counted = None if self.by_mean else weights
-            factors = compute_class_weight(
-                self.class_weight, classes=self.classes, y=self.classes[self.codes[rows]], sample_weight=counted
-            )
-            weights = weights * factors[self.codes[rows]]
+            balance = {"classes": self.classes, "y": self.y[rows], "sample_weight": None if self.by_mean else weights}
+            weights = weights * compute_class_weight(self.class_weight, **balance)[self.codes[rows]]
         return Lower(X[rows], self.codes[rows], weights, log_penalties, self.classes.size, self.fit_intercept)
 
-    @property
     def splits(self):
         np.random.seed(0)
-        rows, case = np.arange(self.codes.size), self.case
-        y = np.asarray(case.y).ravel()
-        made = check_cv(case.cv(), y, classifier=True).split(np.zeros((y.size, 1)), y, case.params.get("groups"))
-        return [(rows[np.asarray(train)] if not isinstance(train, slice) else rows[train], rows[np.asarray(val)] if not isinstance(val, slice) else rows[val]) for train, val in made]
+        rows, cv = np.arange(self.codes.size), check_cv(self.case.cv(), self.y, classifier=True)
+        for train, val in cv.split(np.zeros((rows.size, 1)), self.y, self.case.params.get("groups")):
+            yield tuple(rows[part if isinstance(part, slice) else np.asarray(part)] for part in (train, val))
 
-    def split_loss(self, k, train, val, log_penalties):
-        X = self.features(train)
-        scaled = log_penalties + (np.log(train.size / self.codes.size) if self.by_mean else 0.0)
-        lower = self.lower(train, scaled, X)
-        judge = Lower(X[val], self.codes[val], self.weights[val], scaled, self.classes.size, self.fit_intercept)
-        return np.average(judge.losses(lower.solution()), weights=self.weights[val])
+    def score(self, log_penalties):
+        """What ``best_score_`` is to be; None where the splits' penalties are not known, or their score is nested."""
+        search, shared = self.search, self.search.structure_.name == "shared"
+        nested = search.cv_results_.get("is_nested", np.zeros(search.n_iter_, dtype=bool))[search.best_index_]
+        if nested or not np.isfinite(log_penalties).all():
+            return None
+        of_splits = search.structure_.per_split and search.structure_.change(search.theta_)
+        losses = []
+        for k, (train, val) in enumerate(self.splits()):
+            logs, X = log_penalties if of_splits is None else of_splits[k], self.features(train)
+            if X.shape[1] != logs.size and not shared:
+                return None
+            logs = logs[0] + np.zeros(X.shape[1]) if shared else logs
+            logs = logs + (np.log(train.size / self.codes.size) if self.by_mean else 0.0)
+            judge = Lower(X[val], self.codes[val], self.weights[val], logs, self.classes.size, self.fit_intercept)
+            losses.append(np.average(judge.losses(self.lower(train, logs).solution()), weights=self.weights[val]))
+        return -np.mean(losses)
 
 
 def is_right(case, search, said):
-    """Assert that everything the search has left behind is what a dense solver finds."""
-    numbers = [search.penalties_, search.theta_, search.hypergradient_, search.best_score_, *search.best_params_.values()]
-    model = search.best_estimator_[-1] if isinstance(search.best_estimator_, Pipeline) else search.best_estimator_
-    numbers += [model.coef_, model.intercept_, *(v for k, v in search.cv_results_.items() if "test" in k or "theta" in k)]
-    assert all(np.isfinite(np.asarray(part, dtype=float)).all() for part in numbers)
-    assert (search.penalties_ >= 0).all()
-    reference = Reference(case, search)
+    """Assert that what the search has left behind is what a dense solver finds; how far that could be asked."""
+    assert_finite(search)
+    if search.refit is False:
+        return "finite"
+    reference, model = Reference(case, search), final_of(search.best_estimator_)
     assert list(search.classes_) == list(reference.classes)
-    rows = np.arange(reference.codes.size)
-    X = reference.features(rows)
-    if reference.codes.size < 2 or X.shape[1] * reference.classes.size > 300:
+    if search.penalties_.size * reference.classes.size > 300:
         return "finite"
     with np.errstate(divide="ignore"):
         logs = np.log(search.penalties_)
-    lower = reference.lower(rows, logs, X)
+    lower = reference.lower(np.arange(reference.codes.size), logs)
     own, best = lower.coordinates(model.coef_, model.intercept_), lower.solution()
-    off = np.abs(lower.probabilities(own) - lower.probabilities(best)).max()
-    excess = (lower.value(own) - lower.value(best)) / (1e-12 + lower.value(best))
     if any(issubclass(one.category, ConvergenceWarning) for one in said):
         return "said to be inaccurate"
+    off = np.abs(lower.probabilities(own) - lower.probabilities(best)).max()
+    excess = (lower.value(own) - lower.value(best)) / (1e-12 + lower.value(best))
     assert off < 2e-3 or excess < 1e-6, f"the model's probabilities are off by {off}, its objective by {excess:.0%}"
-    nested = search.cv_results_.get("is_nested", np.zeros(search.n_iter_, dtype=bool))[search.best_index_]
-    if nested or not np.isfinite(logs).all():
+    score = reference.score(logs)
+    if score is None or search.scoring is not None or callable(search.refit):
         return "right"
-    of_splits = search.structure_.per_split and search.structure_.change(search.theta_)
-    shared = search.structure_.name == "shared"
-    losses = []
-    for k, (train, val) in enumerate(reference.splits):
-        own_logs = logs if of_splits is None else of_splits[k]
-        width = reference.features(train).shape[1]
-        if width != own_logs.size and not shared:
-            return "right"
-        own_logs = np.full(width, logs[0]) if shared else own_logs
-        losses.append(reference.split_loss(k, train, val, own_logs))
-    score = -np.mean(losses)
-    assert abs(search.best_score_ - score) <= 2e-3 * abs(score) + 1e-6, f"score {search.best_score_}, but it is {score}"
+    assert abs(search.best_score_ - score) <= 2e-3 * abs(score) + 1e-6, f"best_score_ is {search.best_score_}, but {score} is right"
     return "right"
+
+
+def assert_finite(search):
+    results = [column for name, column in search.cv_results_.items() if "test" in name or "theta" in name]
+    numbers = [search.penalties_, search.theta_, search.hypergradient_, *search.best_params_.values()]
+    if search.refit is not False:
+        numbers += [final_of(search.best_estimator_).coef_, final_of(search.best_estimator_).intercept_]
+    judged = [] if callable(search.scoring) or search.scoring == "roc_auc" else results
+    assert all(np.isfinite(np.asarray(part, dtype=float)).all() for part in [*numbers, *judged])
+    assert (search.penalties_ >= 0).all()
 
 
 # ---- what a refusal must say --------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class Solution:
     n_iter: int
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows ends the iteration as diverged
 def conjugate_gradient(
     multiply: Callable[[NDArray], NDArray],
     divide: Callable[[NDArray], NDArray],
