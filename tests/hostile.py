@@ -152,7 +152,10 @@ STORAGES = {
     "csr, 64-bit": _long,
     "csr, read-only": _read_only_csr,
     "coo, twice": _twice,
-    **{name: lambda X, random, name=name: getattr(sp, f"{name}_array")(X) for name in ("csc", "coo", "lil", "dok", "dia", "bsr")},
+    **{
+        name: lambda X, random, name=name: getattr(sp, f"{name}_array")(X)
+        for name in ("csc", "coo", "lil", "dok", "dia", "bsr")
+    },
     "csr_matrix": lambda X, random: sp.csr_matrix(X),
     "one axis": lambda X, random: X[:, 0],
     "three axes": lambda X, random: X[:, :, None],
@@ -210,7 +213,7 @@ LABELS = {
     "bytes": lambda codes: np.array([b"no", b"yes"] + [b"k%d" % j for j in range(30)])[codes],
     "object ints": lambda codes: codes.astype(object),
     "category": lambda codes: pd.Series(codes).astype("category"),
-    "ordered category": lambda codes: pd.Series(pd.Categorical(codes, categories=[*range(int(codes.max()), -2, -1)], ordered=True)),
+    "unused categories": lambda codes: pd.Series(pd.Categorical(codes, categories=range(-2, 31), ordered=True)),
     "nullable": lambda codes: pd.Series(codes).astype("Int64"),
     "string series": lambda codes: pd.Series(codes).astype(str).astype("string"),
     "series, other index": lambda codes: pd.Series(codes, index=np.arange(codes.size)[::-1]),
@@ -261,7 +264,7 @@ WEIGHTS = {
     "ints": lambda n, y, random: random.randint(0, 3, n),
     "some zeros": lambda n, y, random: np.where(random.random_sample(n) < 0.3, 0.0, 1.0),
     "all zeros": lambda n, y, random: np.zeros(n),
-    "a class of zeros": lambda n, y, random: (np.asarray(y, dtype=object).ravel()[:1].repeat(n) != np.resize(np.asarray(y, dtype=object), n)).astype(float),
+    "a class of zeros": lambda n, y, random: np.array([one != np.ravel(y).tolist()[0] for one in np.resize(y, n).tolist()]),
     "one row": lambda n, y, random: np.where(np.arange(n) == 0, 1.0, 0.0),
     "tiny": lambda n, y, random: np.full(n, 1e-300),
     "huge": lambda n, y, random: np.full(n, 1e300),
@@ -500,7 +503,6 @@ SETTINGS = {
     "score in words": {"scoring": lambda model, X, y: "good"},
     "no refit": {"refit": False},
     "last step": {"refit": lambda results: len(results["params"]) - 1},
-    "a step that is not there": {"refit": lambda results: 10**6},
     "a step in words": {"refit": lambda results: "best"},
     "two jobs": {"n_jobs": 2},
     "warm": {"warm_start": True},
@@ -519,7 +521,7 @@ SETTINGS = {
 
 @st.composite
 def cases(draw, *wild):
-    """A search and its data: what ``wild`` names, or any two axes, is drawn from everything there is, the rest from the usual."""
+    """A search and its data: the axes in ``wild``, or any two, are drawn from everything there is, the others from the usual."""
     wild = wild or draw(st.sampled_from([*combinations(AXES, 2)]))
 
     def pick(options, axis, usual):

@@ -102,7 +102,9 @@ class Lower:
         for _ in range(n_steps):
             P = self.probabilities(U)
             gradient = (self.weights[:, None] * (P - self.targets)).T @ self.rows + self.penalized * U
-            curved = self.weights[:, None, None] * (np.einsum("ia,ab->iab", P, np.eye(self.n_outputs)) - P[:, :, None] * P[:, None])
+            curved = self.weights[:, None, None] * (
+                np.einsum("ia,ab->iab", P, np.eye(self.n_outputs)) - P[:, :, None] * P[:, None]
+            )
             hessian = np.einsum("iab,ij,il->ajbl", curved, self.rows, self.rows, optimize=True).reshape(U.size, U.size)
             hessian += np.diag(np.tile(self.penalized + damping, self.n_outputs))
             step = np.linalg.lstsq(hessian, gradient.ravel(), rcond=1e-15)[0].reshape(-1, m)

@@ -198,8 +198,9 @@ class Aid:
                 return point
             forcing = np.clip(np.square(np.divide(error, before, out=np.ones_like(error), where=before > 0)), *FORCING)
             tol, before = np.maximum(forcing * error, 0.3 * state.tols[0] * size), error
-            step = self._solve(state, lower, point, -gradient, np.zeros_like(W), tol).x
-            state.coef, state.outputs = _line_search(lower, state.outputs, W, step, gradient)
+            solved = self._solve(state, lower, point, -gradient, np.zeros_like(W), tol)
+            state.coef, state.outputs = _line_search(lower, state.outputs, W, solved.x, gradient)
+            _start_over(state, np.isinf(solved.errors))
 
     def _adjoint(self, state, lower, upper, point):
         """V of the validation losses at W, Eq. (3), to an error that is small beside the penalties' part of the curvature."""
@@ -303,6 +304,13 @@ class Aid:
     def adjoint(self, problem: Problem, state: AidState) -> tuple[NDArray, NDArray]:
         """V and v in the same shapes."""
         return state.adjoint[..., :-1].copy(), state.adjoint[..., -1].copy()
+
+
+def _start_over(state, splits):
+    """Set W of these splits to 0, where every row has curvature, if they were so far out that Newton's system has none."""
+    if splits.any():
+        state.coef[splits], state.outputs[splits] = 0.0, 0.0
+        state.preconditioner, state.least = None, np.ones_like(state.least)
 
 
 def _sizes(state):
