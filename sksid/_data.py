@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
@@ -270,9 +271,7 @@ def prepare(
     del splits
     wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping)
     if not is_stateless(estimator):
-        made = Parallel(n_jobs=n_jobs)(
-            delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val]) for train, val in samples.splits
-        )
+        made = _preprocessed(estimator, X, y, routed.estimator.fit, samples.splits, n_jobs)
         split_views, features = _place_features(wanted, view, features, made)
     found = wanted.structure_of(replace(features, splits=_training(whole, samples, split_views)))
     if found.n_splits not in (None, len(samples.splits)):
@@ -290,6 +289,19 @@ def prepare(
         cross_fits=cross_fits,
         margin=AUTO_MARGIN if wanted.is_auto else 0.0,
     )
+
+
+def _preprocessed(estimator, X, y, params, splits, n_jobs):
+    """The View of each split, and its validation rows in it."""
+    jobs = (delayed(make_split_view)(estimator, X, y, params, train, [val]) for train, val in splits)
+    try:
+        return Parallel(n_jobs=n_jobs)(jobs)
+    except PicklingError as error:
+        error.add_note(
+            "n_jobs: processes preprocess the splits, and large data are handed to them in files. Set n_jobs=None, or the "
+            "environment variable JOBLIB_TEMP_FOLDER to a directory with room."
+        )
+        raise
 
 
 def _cross_fits(samples, wanted, structure, early_stopping):
