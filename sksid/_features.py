@@ -106,7 +106,7 @@ class Features:
         if not found.any():
             raise ValueError(
                 f"{parameter} names {name!r}, which is no feature that reaches the final step, nor a transformer. "
-                f"There are {', '.join(map(repr, self.names[:5]))}, ..."
+                f"Give one of {', '.join(map(repr, self.names[:5]))}, ..."
             )
         return found
 

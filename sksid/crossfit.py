@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.utils.parallel import Parallel, delayed
 
 from sksid._compact import compact
 from sksid._threads import single_blas_thread

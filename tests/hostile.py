@@ -324,7 +324,7 @@ SPLITS = {
     "1": lambda n, random: 1,
     "more than rows": lambda n, random: n + 1,
     "KFold": lambda n, random: KFold(2),
-    "shuffled": lambda n, random: StratifiedKFold(2, shuffle=True),
+    "shuffled": lambda n, random: StratifiedKFold(2, shuffle=True, random_state=0),
     "leave one out": lambda n, random: LeaveOneOut(),
     "shuffle": lambda n, random: ShuffleSplit(2, test_size=0.3, random_state=0),
     "stratified shuffle": lambda n, random: StratifiedShuffleSplit(2, test_size=0.4, train_size=0.4, random_state=0),

@@ -30,7 +30,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 SECONDS = 60  # after which a fit of so few rows is taken for one that never ends
 NAMES = "X|y|sample_weight|groups|cv|structure|unpenalized|solver|estimator|early_stopping|scoring|refit|n_jobs|max_iter|tol"
-REMEDIES = "Use|Set|Give|Leave|Scale|Return|Put|Clean|Drop|Hash|Fit|List|Rename|Divide|Name|Do that|must be"
+REMEDIES = "Use|Set|Give|Leave|Scale|Return|Put|Clean|Drop|Hash|Fit|List|Rename|Divide|Name|Do that|must be|must return"
 
 
 @contextmanager
@@ -100,13 +100,15 @@ class Reference:
         if nested or not np.isfinite(log_penalties).all():
             return None
         of_splits = search.structure_.per_split and search.structure_.change(search.theta_)
-        losses = []
-        for k, (train, val) in enumerate(self.splits()):
+        losses, splits = [], list(self.splits())
+        n_train = np.mean([train.size for train, _ in splits])
+        for k, (train, val) in enumerate(splits):
             logs, X = log_penalties if of_splits is None else of_splits[k], self.features(train)
             if X.shape[1] != logs.size and not shared:
                 return None
             logs = logs[0] + np.zeros(X.shape[1]) if shared else logs
-            logs = logs + (np.log(train.size / self.codes.size) if self.by_mean else 0.0)
+            size = self.codes.size if of_splits is None else n_train  # of the rows that a log penalty is meant for
+            logs = logs + (np.log(train.size / size) if self.by_mean else 0.0)
             judge = Lower(X[val], self.codes[val], self.weights[val], logs, self.classes.size, self.fit_intercept)
             losses.append(np.average(judge.losses(self.lower(train, logs).solution()), weights=self.weights[val]))
         return -np.mean(losses)

@@ -185,7 +185,8 @@ class Aid:
         for iteration in range(self.max_newton + 1):
             W, point = state.coef, lower.point(state.outputs)
             state.gradient = gradient = lower.gradient(point, W)
-            residual = float(np.max(np.abs(units * gradient).max(axis=(1, 2)) / totals))
+            residuals = np.abs(units * gradient).max(axis=(1, 2)) / totals
+            residual = float(np.max(residuals))
             size, error = _slope_size(lower, W), self._error(state, lower, point, gradient)
             state.lower_errors = error
             close = (error <= CLOSE * size).all()
@@ -198,7 +199,8 @@ class Aid:
                 return point
             forcing = np.clip(np.square(np.divide(error, before, out=np.ones_like(error), where=before > 0)), *FORCING)
             tol, before = np.maximum(forcing * error, 0.3 * state.tols[0] * size), error
-            solved = self._solve(state, lower, point, -gradient, np.zeros_like(W), tol)
+            left = residuals > ROUNDING * np.where(penalized > 0, penalized, 1.0)
+            solved = self._solve(state, lower, point, np.where(left[:, None, None], -gradient, 0.0), np.zeros_like(W), tol)
             state.coef, state.outputs = _line_search(lower, state.outputs, W, solved.x, gradient)
             _start_over(state, np.isinf(solved.errors))
 
