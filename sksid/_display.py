@@ -9,7 +9,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sksid._sklearn import check_matplotlib_support
+from sksid._tasks import one_line
 
+SMALL = {"fontsize": "small", "parse_math": False}  # of names, in which a dollar sign is a dollar sign
 MANY = 1000  # from so many penalties on they are drawn as a histogram
 
 
@@ -130,7 +132,8 @@ class HypergradientSearchDisplay:
             at = [self.best_index], [criterion[self.best_index]]
             self.best_line_ = self.ax_.plot(*at, "o", color="black", fillstyle="none", markersize=10, label="chosen step")[0]
         self._name_stages()
-        self.ax_.set(xlabel="outer step", ylabel=self.score_name.removeprefix("neg_").replace("_", " "))
+        self.ax_.set_xlabel("outer step")
+        self.ax_.set_ylabel(one_line(self.score_name).removeprefix("neg_").replace("_", " "), parse_math=False)
         self.ax_.legend()
         return self
 
@@ -142,8 +145,8 @@ class HypergradientSearchDisplay:
         for step in np.flatnonzero(names[1:] != names[:-1]) + 1:
             self.ax_.axvline(step - 0.5, color="grey", linestyle=":", linewidth=1)
             top = self.ax_.get_xaxis_transform()
-            name = names[step] + (self.gains or {}).get(names[step], "")
-            self.ax_.text(step - 0.4, 0.99, name, transform=top, va="top", rotation="vertical", fontsize="small")
+            name = one_line(names[step]) + (self.gains or {}).get(names[step], "")
+            self.ax_.text(step - 0.4, 0.99, name, transform=top, va="top", rotation="vertical", **SMALL)
 
 
 class PenaltyDisplay:
@@ -239,22 +242,22 @@ class PenaltyDisplay:
         return self
 
     def _plot_dots(self, penalties: NDArray[np.float64], names: NDArray[np.object_], n_named: int, line_kw: dict) -> None:
-        rows, labels = np.arange(len(penalties)), list(names)
+        rows, labels = np.arange(len(penalties)), list(map(one_line, names))
         if len(penalties) > 2 * n_named:
             keep = np.r_[:n_named, len(penalties) - n_named : len(penalties)]
             rows = np.r_[:n_named, n_named + 1 : 2 * n_named + 1]
-            penalties, labels = penalties[keep], list(names[keep])
+            penalties, labels = penalties[keep], [labels[place] for place in keep]
             labels.insert(n_named, f"… {len(names) - 2 * n_named} more")
         self.lines_ = self.ax_.plot(penalties, rows, **{"marker": "o", "linestyle": "none", **line_kw})
-        self.ax_.set_yticks(np.arange(len(labels)), labels)
+        self.ax_.set_yticks(np.arange(len(labels)), labels, parse_math=False)
         self.ax_.grid(axis="y", alpha=0.3)
 
     def _plot_histogram(self, penalties: NDArray[np.float64], names: NDArray[np.object_], n_named: int, line_kw: dict) -> None:
         low, high = penalties[0], penalties[-1]
         edges = np.geomspace(low, high, 41) if high > low else [0.5 * low, 2.0 * low]
         _, _, self.bars_ = self.ax_.hist(penalties, bins=edges, **line_kw)
-        beside = {"transform": self.ax_.transAxes, "va": "top", "fontsize": "small"}
-        smallest, largest = "\n".join(names[:n_named]), "\n".join(names[: -n_named - 1 : -1])
+        beside = {"transform": self.ax_.transAxes, "va": "top", **SMALL}
+        smallest, largest = ("\n".join(map(one_line, some)) for some in (names[:n_named], names[: -n_named - 1 : -1]))
         self.text_ = [self.ax_.text(0.01, 0.98, smallest, **beside), self.ax_.text(0.99, 0.98, largest, ha="right", **beside)]
         self.ax_.set_ylabel("number of features")
 
