@@ -236,7 +236,10 @@ class _Watch:
 
     def stalls(self):
         """Whether the solver's own bounds fall no more: what is left is rounding, or beyond it."""
-        return self.progress.tells_errors and len(self.bounds) > 2 and self.bounds[-1] > 0.5 * self.bounds[-3]
+        if not self.progress.tells_errors or len(self.bounds) < 3:
+            return False
+        lost = self.progress.value_error == np.inf or not np.isfinite(self.bounds[-3:]).any()
+        return lost or self.bounds[-1] > 0.5 * self.bounds[-3]
 
 
 def _share_of_bounds(bounds, history, known):

@@ -477,7 +477,6 @@ STEPS = {
     "signs": lambda: [function(lambda X: X.sign() if sp.issparse(X) else np.sign(X))],
     "huge": lambda: [function(lambda X: X * 1e200)],
     "fewer rows": lambda: [function(lambda X: X[1:])],
-    "other width each time": lambda: [function(lambda X: X[:, : 1 + X.shape[0] % 2])],
     "frame": lambda: [function(lambda X: pd.DataFrame(X.toarray() if sp.issparse(X) else X))],
 }
 SOLVERS = {

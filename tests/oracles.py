@@ -107,7 +107,9 @@ class Lower:
             )
             hessian = np.einsum("iab,ij,il->ajbl", curved, self.rows, self.rows, optimize=True).reshape(U.size, U.size)
             hessian += np.diag(np.tile(self.penalized + damping, self.n_outputs))
-            step = np.linalg.lstsq(hessian, gradient.ravel(), rcond=1e-15)[0].reshape(-1, m)
+            units = np.sqrt(np.diag(hessian)) + np.finfo(float).tiny
+            step = np.linalg.lstsq(hessian / units / units[:, None], gradient.ravel() / units, rcond=1e-15)[0] / units
+            step = step.reshape(-1, m)
             before, size = self.value(U), 1.0
             while not self.value(U - size * step) <= before and size > 1e-12:
                 size /= 2

@@ -88,12 +88,8 @@ def test_a_name_is_text_in_a_figure(fitted):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_is_quoted_in_an_error(name, table):
     X, y = table
-    for wrong in (
-        {"structure": {name: [99]}},
-        {"structure": {"a": [name + "?"]}},
-        {"unpenalized": name + "?"},
-        {"structure": name},
-    ):
+    wrongs = {"structure": {name: [99]}}, {"structure": {"a": [name + "?"]}}, {"unpenalized": name + "?"}, {"structure": name}
+    for wrong in wrongs:
         with pytest.raises(ValueError) as error:
             search_for(**{"structure": "shared", **wrong}).fit(X, y)
         assert str(error.value).isprintable()

@@ -180,7 +180,7 @@ class Aid:
         if state.outputs is None:
             state.outputs = lower.outputs(state.coef)
         before = np.zeros(state.coef.shape[0])
-        totals, stalls, best = np.maximum(lower.weights.sum(axis=1), np.finfo(float).tiny), 0, np.inf
+        totals, stalls, idle, best = np.maximum(lower.weights.sum(axis=1), np.finfo(float).tiny), 0, 0, np.inf
         units = np.append(np.full(state.coef.shape[-1] - 1, state.unit), 1.0)
         for iteration in range(self.max_newton + 1):
             W, point = state.coef, lower.point(state.outputs)
@@ -194,7 +194,7 @@ class Aid:
             penalized = np.abs(units * lower.penalty.gradient(W, lower.penalties)).max(axis=(1, 2)) / totals
             rounded = residual <= ROUNDING * (penalized.max() or 1.0)
             solved = (error <= state.tols[0] * size).all() and (iteration > 0 or not state.is_new)
-            done = solved or rounded or stalls > 2
+            done = solved or rounded or stalls > 2 or idle > 1
             if done or iteration == self.max_newton:
                 return point
             forcing = np.clip(np.square(np.divide(error, before, out=np.ones_like(error), where=before > 0)), *FORCING)
@@ -203,6 +203,7 @@ class Aid:
             solved = self._solve(state, lower, point, np.where(left[:, None, None], -gradient, 0.0), np.zeros_like(W), tol)
             state.coef, state.outputs = _line_search(lower, state.outputs, W, solved.x, gradient)
             _start_over(state, np.isinf(solved.errors))
+            idle = idle + 1 if np.array_equal(state.coef, W) else 0
 
     def _adjoint(self, state, lower, upper, point):
         """V of the validation losses at W, Eq. (3), to an error that is small beside the penalties' part of the curvature."""
@@ -356,7 +357,8 @@ def _line_search(objective, outputs, W, step, gradient):
     for _ in range(MAX_HALVINGS):
         scale = t[:, None, None]
         trial, new = outputs + scale * along, W + scale * step
-        bad = objective.values(trial, new) > values + SUFFICIENT_DECREASE * t * slopes + 1e-12 * np.abs(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            bad = ~(objective.values(trial, new) <= values + SUFFICIENT_DECREASE * t * slopes + 1e-12 * np.abs(values))
         if not bad.any():
             return new, trial
         t = np.where(bad, 0.5 * t, t)
