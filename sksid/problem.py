@@ -352,14 +352,13 @@ def as_indices(splits: Iterable, n_rows: int) -> list[tuple[NDArray, NDArray]]:
 
 
 def _pair(k, split, numbers):
+    why = "arrays of row numbers have one axis"
     try:
         train, val = (_numbered(part, numbers) for part in split)
-    except (IndexError, TypeError, ValueError) as error:
-        why = error
-    else:
         if train.ndim == val.ndim == 1:
             return train, val
-        why = "arrays of row numbers have one axis"
+    except (IndexError, TypeError, ValueError) as error:
+        why = str(error)
     raise ValueError(
         f"cv: split {k} is no pair of training and validation rows: {why}. Give two arrays of row numbers, from 0 to "
         f"{numbers.size - 1}, or two masks of {numbers.size} entries."

@@ -16,17 +16,23 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import sklearn
-from hostile import AXES, cases
+from hostile import AXES, Case, cases
 from hypothesis import event, given
 from hypothesis import strategies as st
 from oracles import Lower
+from searches import search_for
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import SGDClassifier
-from sklearn.model_selection import check_cv
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import RepeatedStratifiedKFold, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.class_weight import compute_class_weight
+
+from sksid import hypergradient
+from sksid.problem import make_problem
+from sksid.sid import fit
+from sksid.solvers import Aid, Dual
 
 SECONDS = 60  # after which a fit of so few rows is taken for one that never ends
 NAMES = "X|y|sample_weight|groups|cv|structure|unpenalized|solver|estimator|early_stopping|scoring|refit|n_jobs|max_iter|tol"
@@ -191,3 +197,91 @@ def verdict(case):
 @given(data=st.data())
 def test_any_search_ends_in_a_right_result_or_a_sentence(axis, data):
     event(verdict(data.draw(cases(*([] if axis == "any two" else [axis])))))
+
+
+# ---- what this has found ------------------------------------------------------------------------------------------------
+
+X, Y = np.random.RandomState(0).standard_normal((60, 4)), np.arange(60) % 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "message"),
+    [
+        ({"cv": [(np.arange(40), np.array([60]))]}, {}, "cv: split 0 is no pair.*Give two arrays"),
+        ({"cv": [(np.ones(59, dtype=bool), np.arange(9))]}, {}, "cv: split 0 is no pair"),
+        ({"cv": [(np.array(["a"]), np.array(["b"]))]}, {}, "cv: split 0 is no pair"),
+        ({"cv": [(np.arange(60)[:, None], np.arange(9))]}, {}, "cv: split 0 is no pair.*one axis"),
+        ({}, {"X": 1e200 * X}, "X: the largest number in it is 3e.200.*Scale"),
+        ({}, {"X": 1e-200 * X}, "X: the largest number in it is 3e-200.*Scale"),
+        ({}, {"sample_weight": np.full(60, 1e300)}, "sample_weight: the largest number.*Divide"),
+        ({"estimator": LogisticRegression(class_weight={0: 1.0, 1: 1e300})}, {}, "class_weight: the largest number"),
+        ({}, {"y": np.array(["a", 1] * 30, dtype=object)}, "y: its labels cannot be sorted"),
+        ({"scoring": lambda *of: "good"}, {}, "scoring must return a number"),
+        ({"structure": lambda X: X[0]}, {}, "positional argument"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(settings, data, message):
+    with pytest.raises((ValueError, TypeError), match=message) as error:
+        search_for(**{"structure": "shared", **settings}).fit(**{"X": X, "y": Y, **data})
+    assert says_what_to_do(error.value)
+
+
+@pytest.mark.parametrize(("name", "given"), [("X", {"X": 1e200 * X}), ("sample_weight", {"sample_weight": np.full(60, 1e300)})])
+def test_numbers_without_squares_are_no_hypergradient(name, given):
+    with pytest.raises(ValueError, match=f"{name}: the largest number"):
+        hypergradient(**{"X": X, "y": Y, "splits": [(np.arange(40), np.arange(40, 60))], "log_penalties": 0.0, **given})
+
+
+def test_splits_may_be_slices_ranges_and_lists():
+    one, two, three = (
+        search_for(cv=[(kind(0, 40), kind(40, 60))]).fit(X, Y) for kind in (np.arange, slice, lambda *of: [*range(*of)])
+    )
+    assert one.best_score_ == two.best_score_ == three.best_score_
+
+
+def test_a_fit_of_equal_rows_of_different_classes_is_not_judged_by_rows_that_were_visited_last():
+    """Of two such rows one was visited again and again, and then both stood still, each where the other had left it."""
+    rows = np.eye(7)[[0, 0, 5, 1, 3, 3, 6, 4]]
+    labels = np.array([2, 1, 2, 0, 2, 1, 0, 1])
+    everything = [(np.arange(8), np.arange(0))]
+    problem = make_problem(rows, labels, everything, n_classes=3, dtype=np.float64, fit_intercept=False)
+    fits = [fit(problem, solver, np.full(7, -3.0), tol=1e-5, max_epochs=1000) for solver in (Dual(), Aid())]
+    one, two = (solver.coefficients(problem, state)[0] for solver, (state, _) in zip((Dual(), Aid()), fits, strict=True))
+    np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+def test_a_split_that_is_solved_to_rounding_does_not_hold_up_the_others():
+    """The second split's solution is W = 0; without an end to its rounding all splits stood still, for a minute."""
+    counts = np.array([0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 1, 1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 2, 0, 1.0])[:, None]
+    classes = np.array([2, 2, 0, 0, 2, 1, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 0, 1, 2, 2, 0, 1, 2, 1, 2, 0, 1, 0, 0, 0])
+    splitter = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0)
+    case = Case(counts, counts, classes, lambda: splitter, LogisticRegression(), {}, {"structure": "shared", "random_state": 0})
+    assert verdict(case) == "right"
+
+
+def test_newton_steps_begin_anew_where_no_row_has_any_curvature():
+    """Weights of a million for one class: the dual solver hands over coefficients at which all probabilities are 0 or 1."""
+    rows = np.zeros((12, 3))
+    rows[[0, 1, 2, 3, 4, 6, 8, 9, 11], [0, 0, 1, 1, 2, 1, 2, 1, 2]] = 2.7, -0.1, -0.04, -0.6, 1.5, 0.9, 1.4, 0.3, 0.06
+    classes, settings = (
+        np.array([0, 0, 2, 1, 1, 2, 0, 1, 1, 2, 0, 2]),
+        {"structure": "shared", "max_iter": 1, "random_state": 0},
+    )
+    heavy = LogisticRegression(class_weight={0: 1.0, 1: 1e6})
+    assert verdict(Case(rows, rows, classes, lambda: 3, heavy, {}, settings)) == "right"
+
+
+@pytest.mark.parametrize("solver", ["auto", "dual"])
+def test_a_million_features_and_four_rows(solver):
+    rows = sp.random_array((4, 10**6), density=1e-4, format="csr", rng=np.random.default_rng(0))
+    search = search_for("shared", cv=2, solver=solver, max_iter=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # four rows ask for any penalty
+        search.fit(rows, [0, 0, 1, 1])
+    assert np.isfinite(search.best_estimator_.coef_).all() and np.isfinite(search.best_score_)
+
+
+def test_descriptors_may_be_huge():
+    huge = search_for([lambda X, y, w: 1e300 * np.arange(4)]).fit(X, Y)
+    plain = search_for([lambda X, y, w: 1.0 * np.arange(4)]).fit(X, Y)
+    np.testing.assert_allclose(huge.penalties_, plain.penalties_, rtol=1e-9)
