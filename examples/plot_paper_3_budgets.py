@@ -1,16 +1,19 @@
 """
-Figure 3 of the paper, small: eight ways to spend a budget
-==========================================================
+Figure 3 of the paper: eight ways to spend a budget
+===================================================
 
-SID solves two systems, the lower level and a linear one. The same epochs can be shared out evenly or not, and the two solvers
-need not be of a kind.
+SID solves two systems, the lower level and a linear one. The same epochs can
+be shared out evenly or not, and the two solvers need not be of a kind.
 """
 
 # %%
-# Choices of ours: the eight methods; handwritten digits (``benchmarks/paper_3.py`` has MNIST), half to train and half to
-# validate, five runs; λ = 0.1 for all features, then λ_j = e^{ε_j} with ε_j uniform on [-2, 2]. An epoch is 100 steps of 9
-# independently drawn rows, or one of Batch; each point is a fresh run from zero.
+# Choices of ours: the eight methods; handwritten digits
+# (``benchmarks/paper_3.py`` has MNIST), half to train and half to validate,
+# five runs; λ = 0.1 for all features, then λⱼ = exp(εⱼ) with εⱼ uniform on
+# [-2, 2]. An epoch is 100 steps of 9 independently drawn rows, or one of
+# Batch; each point is a fresh run from zero.
 
+# sphinx_gallery_thumbnail_number = 2
 import time
 
 import matplotlib.pyplot as plt
@@ -22,7 +25,12 @@ from sksid.solvers import BATCH, Aid, Sgd, Steps
 
 X, y = load_digits(return_X_y=True)
 X, n = X / 16, y.size // 2
-decreasing, constant, budgets, n_runs = Steps(), Steps("constant"), (4, 12, 40), 5
+decreasing, constant, budgets, n_runs = (
+    Steps(),
+    Steps("constant"),
+    (4, 12, 40),
+    5,
+)
 methods = {  # lower level, linear system, share of the lower level
     "Batch": (BATCH, BATCH, 0.5),
     "Stoch const": (constant, constant, 0.5),
@@ -34,46 +42,95 @@ methods = {  # lower level, linear system, share of the lower level
     "Stoch dec 75/25": (decreasing, decreasing, 0.75),
 }
 calls = {
-    name: [{"solver": Sgd(lower, linear, int(s * b), b - int(s * b), "iid"), "max_epochs": b} for b in budgets]
+    name: [
+        {
+            "solver": Sgd(lower, linear, int(s * b), b - int(s * b), "iid"),
+            "max_epochs": b,
+        }
+        for b in budgets
+    ]
     for name, (lower, linear, s) in methods.items()
 }
-calls["dual"] = [{"solver": "dual", "tol": 0, "max_epochs": b // 2} for b in budgets]
-calls["aid"] = [{"solver": Aid(max_direct=0, tol=tol)} for tol in (1e-3, 1e-5, 1e-7)]
+calls["dual"] = [
+    {"solver": "dual", "tol": 0, "max_epochs": b // 2} for b in budgets
+]
+calls["aid"] = [
+    {"solver": Aid(max_direct=0, tol=tol)} for tol in (1e-3, 1e-5, 1e-7)
+]
 
 # %%
-# ``dual`` solves both systems in one pass, which counts as two epochs. ``aid``, Newton's method with conjugate gradient, runs
-# to a tolerance and not for a budget, so it has a place in seconds only. Seconds are of the whole call, the constants from
-# which the step sizes come included. The error is squared, and relative to a converged hypergradient.
+# ``dual`` solves both systems in one pass, which counts as two epochs.
+# ``aid``, Newton's method with conjugate gradient, runs to a tolerance and not
+# for a budget, so it has a place in seconds only. Seconds are of the whole
+# call, the constants from which the step sizes come included. The error is
+# squared, and relative to a converged hypergradient.
 
 
 def one_run(penalties, seed, **settings):
     """Epochs, seconds and hypergradient on the halves of this seed."""
     order = np.random.RandomState(seed).permutation(y.size)
-    settings |= {"fit_intercept": False, "random_state": seed, "structure": "per_feature"}
+    settings |= {
+        "fit_intercept": False,
+        "random_state": seed,
+        "structure": "per_feature",
+    }
     begin = time.perf_counter()
-    found = hypergradient(X, y, [(order[:n], order[n:])], np.log(penalties * n), **settings)
+    found = hypergradient(
+        X, y, [(order[:n], order[n:])], np.log(penalties * n), **settings
+    )
     return found.n_epochs, time.perf_counter() - begin, found.theta_gradient
 
 
 def curves(penalties):
-    """For each method its mean epochs and seconds, and the errors' mean and standard deviation."""
-    exact = np.array([one_run(penalties, seed, solver=Aid(tol=1e-12))[2] for seed in range(n_runs)])[:, None]
+    """For each method mean epochs and seconds; the errors' mean and spread."""
+    exact = np.array(
+        [
+            one_run(penalties, seed, solver=Aid(tol=1e-12))[2]
+            for seed in range(n_runs)
+        ]
+    )[:, None]
     for name, points in calls.items():
-        runs = [[one_run(penalties, seed, **point) for point in points] for seed in range(n_runs)]
-        epochs, seconds, found = (np.array([[point[i] for point in run] for run in runs]) for i in range(3))
-        errors = np.sum((found - exact) ** 2, axis=2) / np.sum(exact**2, axis=2)
-        yield name, (2 if name == "dual" else 1) * epochs.mean(axis=0), seconds.mean(axis=0), errors.mean(0), errors.std(0)
+        runs = [
+            [one_run(penalties, seed, **point) for point in points]
+            for seed in range(n_runs)
+        ]
+        epochs, seconds, found = (
+            np.array([[point[i] for point in run] for run in runs])
+            for i in range(3)
+        )
+        errors = np.sum((found - exact) ** 2, axis=2) / np.sum(
+            exact**2, axis=2
+        )
+        yield (
+            name,
+            (2 if name == "dual" else 1) * epochs.mean(axis=0),
+            seconds.mean(axis=0),
+            errors.mean(0),
+            errors.std(0),
+        )
 
 
 def draw(column, title, penalties):
     """Two panels: against epochs, and against seconds."""
     for i, (name, epochs, seconds, mean, std) in enumerate(curves(penalties)):
-        style = {"fmt": "--o" if name in ("dual", "aid") else "-o", "ms": 3, "color": f"C{i}", "label": name}
+        style = {
+            "fmt": "--o" if name in ("dual", "aid") else "-o",
+            "ms": 3,
+            "color": f"C{i}",
+            "label": name,
+        }
         column[1].errorbar(seconds, mean, [0 * std, std], **style)
         if name != "aid":
             column[0].errorbar(epochs, mean, [0 * std, std], **style)
     for ax, unit in zip(column, ("epochs", "seconds"), strict=True):
-        ax.set(xscale="log", yscale="log", ylim=(1e-8, 3), title=title, xlabel=unit, ylabel="squared relative error")
+        ax.set(
+            xscale="log",
+            yscale="log",
+            ylim=(1e-8, 3),
+            title=title,
+            xlabel=unit,
+            ylabel="squared relative error",
+        )
         ax.xaxis.set_minor_formatter("")
 
 
@@ -81,13 +138,40 @@ def draw(column, title, penalties):
 # Lines are means over the runs, bars one standard deviation upwards.
 
 uneven = np.exp(np.random.RandomState(0).uniform(-2, 2, X.shape[1]))
-fig, axes = plt.subplots(2, 2, figsize=(12, 10), sharey=True, layout="constrained")
+fig, axes = plt.subplots(
+    2, 2, figsize=(12, 10), sharey=True, layout="constrained"
+)
 draw(axes[:, 0], "λ = 0.1", np.full(X.shape[1], 0.1))
-draw(axes[:, 1], "λ_j = exp(ε_j)", uneven)
-fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+draw(axes[:, 1], "λⱼ = exp(εⱼ)", uneven)
+fig.legend(
+    *axes[1, 0].get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=5,
+)
 plt.show()
 
 # %%
-# A method is about as good as the worse of its two halves. After 40 epochs "dec + Batch", with a good w and a poor v, has
-# half of Batch's error, "Batch + dec" a half to a fifth, and "Stoch dec" less than a thousandth. How the budget is shared
-# matters less than which steps it is spent on.
+# One of the panels by itself.
+
+fig, ax = plt.subplots(layout="constrained")
+for curve, name in zip(*axes[0, 1].get_legend_handles_labels(), strict=True):
+    (line, *_), way = curve, "--" if name == "dual" else "-"
+    ax.plot(*line.get_data(), way, color=line.get_color(), lw=3, label=name)
+ax.set(
+    xscale="log",
+    yscale="log",
+    ylim=axes[0, 1].get_ylim(),
+    title="Eight ways to spend the same epochs",
+    xlabel="epochs",
+    ylabel="squared relative error",
+)
+ax.set_xticks(budgets, budgets)
+ax.xaxis.set_minor_formatter("")
+fig.legend(loc="outside right upper")
+plt.show()
+
+# %%
+# A method is about as good as the worse of its two halves. After 40 epochs
+# "dec + Batch", with a good w and a poor v, has half of Batch's error, "Batch
+# + dec" a half to a fifth, and "Stoch dec" less than a thousandth. How the
+# budget is shared matters less than which steps it is spent on.

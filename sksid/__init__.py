@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sksid._display import HypergradientSearchDisplay, PenaltyDisplay
+    from sksid._display import HypergradientSearchDisplay
+    from sksid._display_features import CoefficientDisplay, PenaltyDisplay
     from sksid._search import HypergradientSearchCV
     from sksid._selection import one_standard_error
     from sksid.sid import Hypergradient, hypergradient
 
 __all__ = [
+    "CoefficientDisplay",
     "Hypergradient",
     "HypergradientSearchCV",
     "HypergradientSearchDisplay",
@@ -20,10 +22,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CoefficientDisplay": "_display_features",
     "Hypergradient": "sid",
     "HypergradientSearchCV": "_search",
     "HypergradientSearchDisplay": "_display",
-    "PenaltyDisplay": "_display",
+    "PenaltyDisplay": "_display_features",
     "hypergradient": "sid",
     "one_standard_error": "_selection",
 }

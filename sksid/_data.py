@@ -1,37 +1,40 @@
-"""From X, y and cv to the data of a search: samples, splits, the parts of cross-fitting, and the features of each split."""
+"""From X, y and cv to the data of a search: samples, splits, inner splits, and the features of each split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pickle import PicklingError
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import column_or_1d
 
-from sksid import _estimators
-from sksid._checks import check_size, encoded
+from sksid._checks import check_size
 from sksid._describe import FeatureRows, Training, as_descriptors
-from sksid._estimators import Target
+from sksid._estimators import Target, final_step
 from sksid._features import Features, make_structure
-from sksid._pipeline import View, is_stateless, make_split_view, make_view
-from sksid._samples import Samples
+from sksid._pipeline import View, is_stateless, make_split_views, make_view, resamples
+from sksid._samples import Samples, make_samples
 from sksid._sklearn import check_sample_weight
-from sksid._splits import Splits, packed
+from sksid._splits import Splits
 from sksid._warn import warn
 from sksid.joint import Joint
-from sksid.problem import Problem, as_indices, check_splits, problem_of, search_dtype
+from sksid.problem import Problem, problem_of, search_dtype
 from sksid.rows import Rows, lay_out
 from sksid.structures import Structure
 
 NONE = np.empty(0, dtype=np.intp)  # no rows
 DESCRIPTORS = ["moments", "evidence"]  # on the way to one penalty for each feature
 AUTO_MARGIN = 1.0  # standard errors
+NO_INNER = (
+    "cv makes no two splits that leave training rows of every class, and validation rows, in the training rows of another"
+)
+NO_RESAMPLED = "the estimator's samplers make training rows that cannot be split again"
+WEIGHTLESS = (
+    "sample_weight: the rows that the estimator's samplers make have no weights. Leave out sample_weight or the samplers."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,11 @@ class Wanted:
         """Whether the search chooses the structure."""
         return isinstance(self.structure, str) and self.structure == "auto"
 
+    @property
+    def nameless(self) -> "Wanted":
+        """What is left of it where no feature has a name: descriptors, where the search chooses."""
+        return replace(self, structure=DESCRIPTORS) if self.is_auto else self
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -130,7 +138,7 @@ class Data:
     @cached_property
     def rows(self) -> Rows:
         """All samples with the features of the refit, laid out once; the splits are trained on them where they share these."""
-        splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_samples), NONE)]
+        splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_final), NONE)]
         return lay_out(self.view.X, splits, self.seed)
 
     @property
@@ -140,15 +148,16 @@ class Data:
 
     def problem(self) -> Problem | Joint:
         """The splits: in one part where they share their features, else in one part a split."""
-        splits, scale = self.samples.splits, self.samples.train_scale(self.target)
+        splits, scale = self.samples.judged, self.samples.train_scale(self.target)
         if self.split_views is None:
             return self.problem_of(self.rows, splits, train_scale=scale, dtype=self.dtype)
         return self._join([self._own_problem(k, scale[:, k : k + 1]) for k in range(len(splits))])
 
     def final_problem(self) -> Problem:
         """All rows as training rows of one fit, in float64."""
-        everything = np.arange(self.samples.n_samples)
-        return self.problem_of(self.rows, [(everything, NONE)], train_scale=self.samples.final_scale(self.target))
+        own = self.samples.final_labels, self.samples.sample_weight
+        everything = np.arange(self.samples.n_final)
+        return self.problem_of(self.rows, [(everything, NONE)], own, train_scale=self.samples.final_scale(self.target))
 
     def stages(self, warm: bool = False) -> tuple[tuple[Structure, ...], tuple[Structure, ...]]:
         """The structures to descend on, from the shared penalty to the one that was asked for; those two where ``warm``.
@@ -191,34 +200,39 @@ class Data:
             return np.broadcast_to(np.float64(log_penalty), self.unpenalized.shape)
         return np.where(self.unpenalized, -np.inf, log_penalty)
 
-    def problem_of(self, rows: Rows, splits: Splits, samples: Any = slice(None), **settings: Any) -> Problem:
-        """Roles over laid-out rows, which are these of all samples; ``settings`` as for ``sksid.problem.problem_of``."""
-        weight = self.samples.sample_weight
+    def problem_of(self, rows: Rows, splits: Splits, own: tuple | None = None, **settings: Any) -> Problem:
+        """Roles over laid-out rows, whose labels and weights are ``own``; ``settings`` as for ``sksid.problem.problem_of``."""
+        labels, weight = own or (self.samples.labels, self.samples.sample_weight)
         return problem_of(
             rows,
-            self.samples.labels[samples],
+            labels,
             splits,
             n_classes=self.samples.classes.size,
-            sample_weight=None if weight is None else weight[samples],
+            sample_weight=weight,
             fit_intercept=self.target.fit_intercept,
             **settings,
         )
 
     def _own_problem(self, k, train_scale):
         """A split in its own features."""
-        rows, samples, split = self.own_rows[k]
-        return self.problem_of(rows, [split], samples, train_scale=train_scale, dtype=self.dtype)
+        rows, own, split = self.own_rows[k]
+        return self.problem_of(rows, [split], own, train_scale=train_scale, dtype=self.dtype)
 
     @cached_property
-    def own_rows(self) -> list[tuple[Rows, NDArray, tuple[NDArray, NDArray]]]:
-        """Of each split, its rows in its own features, which samples these are, and which are for training and validation."""
-        found = []
-        for k, (own, (train, val)) in enumerate(zip(self.split_views or [], self.samples.splits, strict=True)):
-            samples = np.concatenate([train, val])
-            split = np.arange(train.size), np.arange(train.size, samples.size)
-            splits = [split, *(self.inner_splits(k) if self.cross_fits else [])]
-            found.append((lay_out(_stack([own.view.X, own.val]), splits, self.seed), samples, split))
-        return found
+    def own_rows(self) -> list[tuple[Rows, tuple, tuple[NDArray, NDArray]]]:
+        """Of each split, its rows in its own features, their labels and weights, and which are for training and validation."""
+        return [self._lay_out_own(k, own) for k, own in enumerate(self.split_views or [])]
+
+    def _lay_out_own(self, k, own):
+        samples, val, n_train = self.samples, self.samples.splits[k][1], own.view.X.shape[0]
+        labels, weights = samples.train_rows(k)
+        labels = np.concatenate([labels, samples.labels[val]])
+        if samples.sample_weight is not None:
+            weights = np.concatenate([weights, samples.sample_weight[val]])
+        judged = n_train + np.flatnonzero(np.isin(val, samples.judged[k][1]))
+        splits = [(np.arange(n_train), np.arange(n_train, labels.size)), *(self.inner_splits(k) if self.cross_fits else [])]
+        rows = lay_out(_stack([own.view.X, own.val]), splits, self.seed)
+        return rows, (labels, weights), (np.arange(n_train), judged)
 
     def _join(self, parts):
         return Joint(tuple(parts), tuple(own.columns for own in self.split_views), self.features.n_features)
@@ -258,21 +272,18 @@ def prepare(
         Where data, splits and parameters do not fit.
     """
     view = make_view(estimator, X, y, routed.estimator.fit)
-    classes, labels = encoded(view.y)
-    check_classification_targets(view.y)
-    labels = labels.astype(np.int32)
-    _estimators.check_classes(_estimators.final_step(estimator)[1], classes)
-    sample_weight, wanted = _weights(view), Wanted(structure, unpenalized)
+    sample_weight, wanted = _weights(view, resamples(estimator)), Wanted(structure, unpenalized)
     whole = FeatureRows(view.X, None, sample_weight, view.y)
     features, split_views = Features([whole], view.X.shape[1], view.names, wanted.blocks(view)), None
-    splits = as_indices(check_cv(cv, view.y, classifier=True).split(X, y, **routed.splitter.split), labels.size)
-    check_splits(splits, labels, classes, sample_weight)
-    samples = Samples(labels, classes, sample_weight, packed(splits, labels.size))
-    del splits
-    wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping)
+    given = column_or_1d(y) if resamples(estimator) else view.y
+    samples = make_samples(X, y, given, final_step(estimator)[1], sample_weight, cv, target, routed.splitter.split)
+    margin = AUTO_MARGIN if wanted.is_auto else 0.0
+    wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping, resamples(estimator))
     if not is_stateless(estimator):
-        made = _preprocessed(estimator, X, y, routed.estimator.fit, samples.splits, n_jobs)
-        split_views, features = _place_features(wanted, view, features, made)
+        made = make_split_views(estimator, X, y, routed.estimator.fit, samples.splits, n_jobs)
+        wanted, split_views, features = _place_features(wanted, view, features, made)
+        if resamples(estimator):
+            samples = samples.with_resampled([*(own.view.y for own in split_views), view.y], target.fit_intercept)
     found = wanted.structure_of(replace(features, splits=_training(whole, samples, split_views)))
     if found.n_splits not in (None, len(samples.splits)):
         raise ValueError(f"structure has matrices for {found.n_splits} splits, but cv makes {len(samples.splits)}.")
@@ -286,33 +297,20 @@ def prepare(
         unpenalized=wanted.unpenalized_of(features),
         target=target,
         seed=check_random_state(random_state).randint(np.iinfo(np.int32).max),
-        cross_fits=cross_fits,
-        margin=AUTO_MARGIN if wanted.is_auto else 0.0,
+        cross_fits=cross_fits and found.n_params > 1,
+        margin=margin,
     )
 
 
-def _preprocessed(estimator, X, y, params, splits, n_jobs):
-    """The View of each split, and its validation rows in it."""
-    jobs = (delayed(make_split_view)(estimator, X, y, params, train, [val]) for train, val in splits)
-    try:
-        return Parallel(n_jobs=n_jobs)(jobs)
-    except PicklingError as error:
-        error.add_note(
-            "n_jobs: processes preprocess the splits, and large data are handed to them in files. Set n_jobs=None, or the "
-            "environment variable JOBLIB_TEMP_FOLDER to a directory with room."
-        )
-        raise
-
-
-def _cross_fits(samples, wanted, structure, early_stopping):
+def _cross_fits(samples, wanted, structure, early_stopping, resampled):
     """Whether the structure is cross-fitted; one shared penalty instead where it should be and the rows do not allow it."""
     if wanted.is_auto and (structure.n_params == 1 or not samples.bears_many):
         return replace(wanted, structure="shared"), False
     if early_stopping is False or structure.n_params == 1 or (early_stopping == "auto" and structure.is_few):
         return wanted, False
-    if any(samples.inner_splits(m) for m in range(len(samples.splits))):
+    if not resampled and any(samples.inner_splits(m) for m in range(len(samples.splits))):
         return wanted, True
-    why = "cv makes no two splits that leave training rows of every class, and validation rows, in the training rows of another"
+    why = NO_RESAMPLED if resampled else NO_INNER
     if early_stopping != "auto":
         raise ValueError(f"early_stopping=True: {why}. Use KFold or the like, or early_stopping=False.")
     if not wanted.is_auto:
@@ -323,13 +321,15 @@ def _cross_fits(samples, wanted, structure, early_stopping):
     return replace(wanted, structure="shared"), False
 
 
-def _weights(view):
+def _weights(view, resampled=False):
     unknown = set(view.params) - {"sample_weight"}
     if unknown:
         raise TypeError(f"fit got parameters that the search cannot pass on: {sorted(unknown)}. Give sample_weight only.")
     sample_weight = view.params.get("sample_weight")
     if sample_weight is None:
         return None
+    if resampled:
+        raise ValueError(WEIGHTLESS)
     weights = check_sample_weight(sample_weight, view.X, dtype=np.float64, ensure_non_negative=True)
     check_size(weights, "sample_weight", "Divide the weights by their mean.")
     return weights
@@ -339,7 +339,7 @@ def _weights(view):
 
 
 def _place_features(wanted, whole, own, made):
-    """The SplitView of each split, and the Features of all splits together.
+    """What can be asked of the features, the SplitView of each split, and the Features of all splits together.
 
     A feature is the same in two splits if it has the same name (or number, where a transformer that always makes the same
     columns has no names for them); where names are unknown, if it has the same position.
@@ -349,10 +349,10 @@ def _place_features(wanted, whole, own, made):
     if any(these is None for these in names) and len({whole.X.shape[1], *(view.X.shape[1] for view in views)}) > 1:
         names = [whole.keys, *(view.keys for view in views)]
     if any(these is None for these in names):
-        columns, features = _by_position(wanted, own, views)
+        wanted, columns, features = _by_position(wanted, own, views)
     else:
         columns, features = _by_name(own, views, names)
-    return [SplitView(view, *others, places) for (view, others), places in zip(made, columns, strict=True)], features
+    return wanted, [SplitView(view, *others, places) for (view, others), places in zip(made, columns, strict=True)], features
 
 
 def _training(whole, samples, split_views):
@@ -364,13 +364,15 @@ def _training(whole, samples, split_views):
 
 def _by_position(wanted, own, views):
     sizes = [own.n_features, *(view.X.shape[1] for view in views)]
-    if len(set(sizes)) > 1 and not wanted.is_nameless:
+    varies = len(set(sizes)) > 1
+    wanted = wanted.nameless if varies else wanted
+    if varies and not wanted.is_nameless:
         raise ValueError(
             f"The preprocessing makes {min(sizes)} to {max(sizes)} features, according to the rows it is fitted on, and no "
             "names for them: a penalty of one feature means nothing in another split. Use transformers with "
             "get_feature_names_out, or structure='shared', or descriptors such as 'evidence'."
         )
-    return [None] * len(views), replace(own, n_features=max(sizes), n_own=own.n_features)
+    return wanted, [None] * len(views), replace(own, n_features=max(sizes), n_own=own.n_features)
 
 
 def _by_name(own, views, names):

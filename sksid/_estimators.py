@@ -75,11 +75,17 @@ class Target:
 
     def class_weights(self, y: NDArray, classes: NDArray, sample_weight: NDArray | None = None) -> NDArray[np.float64]:
         """The weight of each class in a fit on ``y``: (n_classes,)."""
+        weights = np.ones(classes.size)
         if self.class_weight is None:
-            return np.ones(classes.size)
+            return weights
         if self.parameter == "alpha":
             sample_weight = None  # SGDClassifier balances by counts, LogisticRegression by weighted counts
-        weights = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=sample_weight)
+        here = np.ones(classes.size, dtype=bool)
+        if isinstance(self.class_weight, str):  # it balances the classes that there are
+            here = np.isin(classes, y if sample_weight is None else y[sample_weight > 0])
+            rows = np.isin(y, classes[here])
+            y, sample_weight = y[rows], None if sample_weight is None else sample_weight[rows]
+        weights[here] = compute_class_weight(self.class_weight, classes=classes[here], y=y, sample_weight=sample_weight)
         if not (weights > 0).all():
             without = classes[~(weights > 0)].tolist()[0]
             raise ValueError(

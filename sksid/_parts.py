@@ -1,70 +1,85 @@
-"""The parts of cross-fitting: from the splits of a search to the splits of their training rows."""
+"""The problems of cross-fitting: from the splits of a search to the splits of their training rows."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
 from sksid._data import NONE, Data
-from sksid.crossfit import Part
-from sksid.joint import Joint
+from sksid.crossfit import JUDGE_TOL, Nest
+from sksid.descent import Bilevel
+from sksid.joint import Joint, like
 from sksid.structures import Structure
 
 
-def make_parts(data: Data) -> list[Part]:
+def make_nest(data: Data, bilevel: Callable[..., Bilevel]) -> Nest:
     """What is cross-fitted: for each split, splits of its training rows, and its validation rows as their judge.
 
     A split keeps its preprocessing, of which its validation rows were no part.
+
+    Parameters
+    ----------
+    data : Data
+    bilevel : callable
+        Gives a problem its solver, which solves to ``tol`` at once where that is given.
     """
-    scale = data.samples.train_scale(data.target)
-    return [_part(data, m, scale[:, [m]]) for m in range(len(data.samples.splits))]
+    samples, nested = data.samples, [data.inner_splits(m) for m in range(len(data.samples.splits))]
+    counts = np.array([len(inner) for inner in nested])
+    flat = [pair for m in range(counts.size) for pair in samples.inner_splits(m)]
+    scales = samples.train_scale(data.target), replace(samples, splits=flat).train_scale(data.target, samples.n_train)
+    if data.split_views is None:
+        training, judging = [(train, NONE) for train, _ in samples.splits], [(NONE, val) for _, val in samples.judged]
+        make = partial(data.problem_of, data.rows, dtype=data.dtype)
+        inner, rest, judge = make(flat, train_scale=scales[1]), make(training, train_scale=scales[0]), make(judging)
+    else:
+        owned = np.split(scales[1], np.cumsum(counts)[:-1], axis=1)
+        inner, rest, judge = _joined(data, nested, owned, scales[0])
+    fitted = bilevel(rest, tol=JUDGE_TOL)
+    return Nest(bilevel(inner), counts, fitted, like(judge, fitted.problem))
+
+
+def _joined(data, nested, inner_scales, scales):
+    """The three problems, with a part for each split in its own features."""
+    problems = [], [], []
+    for m, (rows, own, (train, val)) in enumerate(data.own_rows):
+        make, columns = partial(data.problem_of, rows, own=own, dtype=data.dtype), data.split_views[m].columns
+        if nested[m]:
+            problems[0].append((make(nested[m], train_scale=inner_scales[m]), columns))
+        problems[1].append((make([(train, NONE)], train_scale=scales[:, [m]]), columns))
+        problems[2].append((make([(NONE, val)]), columns))
+    return (Joint(*map(tuple, zip(*parts, strict=True)), data.features.n_features) for parts in problems)
 
 
 def structures_of(data: Data, structure: Structure) -> list[tuple[Structure, Structure]]:
-    """A structure on the inner splits of each part, and on its rest.
+    """A structure on the inner splits of each split, and on its training rows.
 
-    Descriptors are those of the rows that a split trains on, so they are computed anew for each inner split.
+    Descriptors are those of the rows that a split trains on, so they are computed anew for the inner splits.
     """
     if structure.per_split is None:
         return [(structure, structure)] * len(data.samples.splits)
+    matrices = iter(_of_inner_splits(data, structure))
     return [
-        (_on_inner_splits(data, m, structure), replace(structure, matrix=matrix, per_split=None))
-        for m, matrix in enumerate(structure.per_split)
+        (_with(structure, tuple(islice(matrices, len(data.inner_splits(m))))), replace(structure, matrix=own, per_split=None))
+        for m, own in enumerate(structure.per_split)
     ]
 
 
-def _part(data, m, scale):
-    samples, columns, split = slice(None), None, data.samples.splits[m]
-    rows, inner, inner_scale = data.rows, data.inner_splits(m), None
-    if inner:
-        nested = replace(data.samples, splits=data.samples.inner_splits(m))
-        inner_scale = nested.train_scale(data.target, data.samples.n_train)
-    if data.split_views is not None:
-        columns = data.split_views[m].columns
-        rows, samples, split = data.own_rows[m]
-    make = partial(data.problem_of, rows, samples=samples, dtype=data.dtype)
-    problems = [
-        make(inner, train_scale=inner_scale) if inner else None,
-        make([(split[0], NONE)], train_scale=scale),
-        make([(NONE, split[1])]),
-    ]
-    if data.split_views is not None:
-        problems = [problem and Joint((problem,), (columns,), data.features.n_features) for problem in problems]
-    return Part(*problems)
+def _with(structure, matrices):
+    return replace(structure, per_split=matrices) if matrices else structure.for_refit
 
 
-def _on_inner_splits(data, m, structure):
-    """The structure with a matrix for each inner split of part m; a column of zeros where a descriptor has no spread."""
-    training = [train for train, _ in data.inner_splits(m)]
-    if not training:
-        return structure.for_refit
+def _of_inner_splits(data, structure):
+    """The matrix of each inner split, one split's after another's; a column of zeros where a descriptor has no spread."""
+    training = [(m, train) for m in range(len(data.samples.splits)) for train, _ in data.inner_splits(m)]
     if not structure.terms:  # a user's matrices, of which that of the split is the nearest
-        return replace(structure, per_split=(structure.per_split[m],) * len(training))
-    own = data.described([(data.training[m][0], train) for train in training])
-    names = own.terms or structure.terms[:1]
-    here = [k for k, term in enumerate(names) if term in structure.terms]
-    there = [structure.terms.index(names[k]) for k in here]
-    matrices = [np.zeros((structure.n_features, structure.n_params)) for _ in training]
-    for matrix, A in zip(matrices, own.per_split or [own.matrix] * len(training), strict=True):
-        matrix[:, there] = A[:, here]
-    return replace(structure, per_split=tuple(matrices))
+        return [structure.per_split[m] for m, _ in training]
+    own = data.described([(data.training[m][0], train) for m, train in training])
+    here = [k for k, term in enumerate(own.terms) if term in structure.terms]
+    there = [structure.terms.index(own.terms[k]) for k in here]
+    matrices = []
+    for A in own.per_split or [own.matrix] * len(training):
+        matrices.append(np.zeros((structure.n_features, structure.n_params)))
+        matrices[-1][:, there or 0] = A[:, here or 0]
+    return matrices

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils.parallel import Parallel, delayed
 
 from sksid._checks import check_size
 from sksid._estimators import final_step
 from sksid._sklearn import check_method_params, validate_data
+from sksid._splits import Splits
 
 # They see one row at a time. By their names, so that none of them is imported for a search without it.
 ROW_BY_ROW = ("AdditiveChi2Sampler", "Binarizer", "FeatureHasher", "HashingVectorizer", "Normalizer")
@@ -71,7 +74,7 @@ class View:
     checker : estimator
         A clone of the final step that has recorded the features, and checks those of other rows.
     X : ndarray or CSR
-        Those rows as they reach the final step, checked.
+        Those rows as they reach the final step, checked; with samplers, the rows that these make of them.
     y : ndarray
         Their labels, checked.
     params : dict
@@ -140,7 +143,7 @@ class View:
     @cached_property
     def _parts(self) -> list[tuple[str, Any, int]]:
         """Name, transformer and width of the parts whose columns, side by side, are the features; empty if unknown."""
-        steps = preprocessing_steps(self.pipeline)
+        steps = [step for step in preprocessing_steps(self.pipeline) if not is_sampler(step)]
         while steps and isinstance(steps[-1], OneToOneFeatureMixin):
             steps.pop()
         parts = []
@@ -212,7 +215,7 @@ def make_view(estimator: BaseEstimator, X: Any, y: Any, params: dict, rows: NDAr
         n_rows, catcher = len(y) if y is not None else None, Catcher(final)
         pipeline = with_final(clone(estimator), catcher).fit(X, y, **params)
         X, y, params = catcher.release()
-        if y is not None and len(y) != n_rows:
+        if y is not None and len(y) != n_rows and not resamples(estimator):
             raise ValueError("estimator: a step changes the number of rows, which the search cannot follow. Do that before it.")
     checker = clone(final)
     X, y = _check(checker, X, y=y)
@@ -233,6 +236,19 @@ def make_split_view(
     """Fit the preprocessing on the rows ``train``: the View, and each of the row sets ``others`` (index arrays) transformed."""
     view = make_view(estimator, X, y, params, train)
     return view, [view.transform(_safe_indexing(X, rows)) if rows.size else view.X[:0] for rows in others]
+
+
+def make_split_views(estimator: BaseEstimator, X: Any, y: Any, params: dict, splits: Splits, n_jobs: int | None) -> list:
+    """``make_split_view`` of each split, with its validation rows, in processes."""
+    jobs = (delayed(make_split_view)(estimator, X, y, params, train, [val]) for train, val in splits)
+    try:
+        return Parallel(n_jobs=n_jobs)(jobs)
+    except PicklingError as error:
+        error.add_note(
+            "n_jobs: processes preprocess the splits, and large data are handed to them in files. Set n_jobs=None, or the "
+            "environment variable JOBLIB_TEMP_FOLDER to a directory with room."
+        )
+        raise
 
 
 def with_final(pipeline: Pipeline | None, model: BaseEstimator) -> BaseEstimator:
@@ -257,6 +273,16 @@ def preprocessing_steps(estimator: BaseEstimator | None) -> list:
 
 def _all_steps(pipeline: Pipeline) -> list:
     return [*preprocessing_steps(pipeline), final_step(pipeline)[1]]
+
+
+def is_sampler(step: Any) -> bool:
+    """Whether a step makes rows, or leaves some out, where the Pipeline is fitted: as those of imbalanced-learn do."""
+    return hasattr(step, "fit_resample")
+
+
+def resamples(estimator: BaseEstimator) -> bool:
+    """Whether there is a sampler in the preprocessing."""
+    return any(map(is_sampler, preprocessing_steps(estimator)))
 
 
 def is_stateless(estimator: BaseEstimator) -> bool:

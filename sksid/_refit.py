@@ -1,5 +1,6 @@
 """The final fit: on all rows, from the mean of the splits' models."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -38,25 +39,25 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     """
     problem = data.final_problem()
     solver = solver if solver.precise else solvers.choose(problem)
-    solver = _at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver)
+    solver = at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver, TOL)
     state, result = sid.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
     sid.warn_unless_converged(result, "The final fit")
     coef, intercept = solver.coefficients(problem, state)
     return coef[0], intercept[0], result.n_epochs
 
 
-def _at_once(solver):
-    """The solver where nothing is to be learned on the way: a deterministic one solves to the final accuracy at once."""
+def at_once(solver: Solver, tol: float) -> Solver:
+    """The solver where nothing is to be learned on the way: a deterministic one solves to the accuracy ``tol`` at once."""
 
-    def at_once(one):
-        return replace(one, first_tol=None, tol=max(one.tol, OF_ALL * TOL)) if isinstance(one, solvers.Aid) else one
+    def change(one):
+        return replace(one, first_tol=None, tol=max(one.tol, OF_ALL * tol)) if isinstance(one, solvers.Aid) else one
 
-    return solvers.on_each(solver, at_once)
+    return solvers.on_each(solver, change)
 
 
-def mean_model(path: Path, n_features: int) -> tuple[NDArray, NDArray]:
-    """The splits' mean W, (1, n_outputs, n_features), and b, (1, n_outputs); a split adds 0 for features that it lacks."""
-    problem = path.bilevel.problem
+def mean_model(path: Path, data: Data) -> tuple[NDArray, NDArray]:
+    """The splits' mean W, (1, n_outputs, n_own), and b, (1, n_outputs); a split adds 0 for features that it lacks."""
+    problem, n_features = path.bilevel.problem, data.n_own
     models = solvers.each_split(path.bilevel.solver, problem, path.state)
     mean, intercepts = np.zeros((1, problem.n_outputs, n_features)), []
     for part, columns in zip(parts_of(problem), getattr(problem, "columns", (None,)), strict=True):
@@ -65,7 +66,20 @@ def mean_model(path: Path, n_features: int) -> tuple[NDArray, NDArray]:
             for total, own in zip(mean[0], W, strict=True):
                 total[columns] += np.divide(own[kept], problem.n_splits, dtype=np.float64)
             intercepts.append(b)
-    return mean, np.array(intercepts, dtype=np.float64).mean(axis=0, keepdims=True)
+    return mean, np.array(bounded(intercepts, data), dtype=np.float64).mean(axis=0, keepdims=True)
+
+
+def bounded(intercepts: Sequence[NDArray], data: Data) -> list[NDArray]:
+    """The splits' intercepts; those of classes without training rows, which have no end, as small as the least of the others.
+
+    A fit to rows of these classes can start there.
+    """
+    absent = [data.samples.absent(k) for k in range(len(intercepts))]
+    return [_bounded(b, mask) if mask.any() else b for b, mask in zip(intercepts, absent, strict=True)]
+
+
+def _bounded(intercept, absent):
+    return np.zeros_like(intercept) if intercept.size == 1 else np.where(absent, intercept[~absent].min(), intercept)
 
 
 def _places(part, columns, n_features):

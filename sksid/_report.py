@@ -22,12 +22,14 @@ from sksid._sklearn import (
     check_refit_for_multimetric,
     format_results,
     select_best_index,
+    with_labels,
 )
 from sksid._warn import warn
 from sksid.descent import Step
 from sksid.stages import Path
 
 LOG_LOSS = (None, "neg_log_loss")
+NEVER = -1e30  # an intercept that makes the probability of its class zero, whatever the other outputs are
 SLOPE_LIMIT = 0.01  # relative change of the criterion for each unit of log λ
 EDGE_REMEDIES = (
     "The data ask for no penalty: list the features as unpenalized, or scale them.",
@@ -67,7 +69,7 @@ class SplitScorer:
 
     def __call__(self, coef: Any, intercept: Any) -> list:
         """One score (a number, or a dict of numbers) for each split."""
-        return Parallel(n_jobs=self.n_jobs, prefer="threads")(
+        return Parallel(n_jobs=self.n_jobs, require="sharedmem")(
             delayed(self._score_split)(k, coef[k], intercept[k]) for k in range(len(self.data.samples.splits))
         )
 
@@ -77,14 +79,16 @@ class SplitScorer:
         view = own.view if own else self.data.view
         transformed = view.pipeline is not None and self._only_predictions
         names = None if transformed else view.seen_names  # rows that were checked have lost their column names
-        classes = self.data.samples.classes
+        classes, absent = self.data.samples.classes, self.data.samples.absent(k)
+        if self.data.target.fit_intercept and absent.any():
+            intercept = np.where(absent, NEVER, intercept) if classes.size > 2 else NEVER * (1.0 - 2.0 * absent[:1])
         model = _estimators.build(self.estimator, {}, coef, intercept, classes, 1, train.size, names)
         if transformed:
             X = own.val if own else view.X[val]
         else:
             X, model = _safe_indexing(self.X, val), view.with_model(model)
         params = check_method_params(self.X, params=self.score_params, indices=val)
-        return _checked(self.scorers(model, X, _safe_indexing(self.y, val), **params))
+        return _checked(with_labels(self.scorers, classes)(model, X, _safe_indexing(self.y, val), **params))
 
     @property
     def _only_predictions(self):
@@ -219,7 +223,7 @@ class Table:
 
     def final_log_penalties(self, step: Step) -> NDArray:
         """Log penalties in the scale of all rows, (n_own,), at the same ``C`` or ``alpha``; −∞ where there is none."""
-        scale = self.data.target.refit_scale(self.data.samples.n_samples, self.data.samples.n_train)
+        scale = self.data.target.refit_scale(self.data.samples.n_final, self.data.samples.n_train)
         return step.final_log_penalties[: self.data.n_own] + np.log(scale)
 
 

@@ -14,18 +14,21 @@ from sklearn.utils import Bunch
 from sksid import _estimators, sid, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
-from sksid._parts import make_parts, structures_of
-from sksid._refit import MAX_EPOCHS, final_fit, mean_model
+from sksid._parts import make_nest, structures_of
+from sksid._refit import MAX_EPOCHS, at_once, bounded, final_fit, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
 from sksid.crossfit import CrossFit, Descents
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
 from sksid.joint import Joint, groups_of_splits, in_groups, parts_of, whole
+from sksid.optimizers import QuasiNewton
 from sksid.solvers import Solver
 from sksid.stages import Path, continuation, cross_fitted, path_of
 
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
 START_BELOW = 3.0  # the search starts at a twentieth of the mean s_i ‖x_i‖², the median optimum of 20 sets
+FEW_TOL, FEW_ITER = 1e-3, 20  # where few hyperparameters are cross-fitted: relative decrease of F, outer steps at most,
+FEW_INNER_TOL, FEW_FIRST = 0.5, 2.0  # relative accuracy of a hypergradient, largest change of log λ in the first step
 START_MARGIN = 4.0  # nearer to the ends of the range of log penalties a search does not start
 
 OnModel = Callable[[Step, Callable[[], dict]], bool | None]
@@ -81,8 +84,12 @@ class Run:
 
     def problem(self) -> Bilevel:
         """The problem to descend on, with its solver."""
-        problem = self.data.problem()
-        solver = solvers.choose(problem) if self.solver is None else self.solver
+        return self._bilevel(self.data.problem(), self.solver)
+
+    def _bilevel(self, problem, solver=None, tol=None):
+        """A problem in the groups that suit its solver, by default that of ``solver="auto"``; ``tol`` is for ``at_once``."""
+        solver = solvers.choose(problem) if solver is None else _of_one_part(solver)
+        solver = solver if tol is None else at_once(solver, tol)
         if not solver.threads_itself:
             problem = in_groups(problem, groups_of_splits(problem))
         return Bilevel(problem, self._together(problem, solver), self.score)
@@ -136,17 +143,23 @@ class Run:
         return self._cross_fit(path, crossed, on_step) if crossed and not path.stopped else path
 
     def _cross_fit(self, path, structures, on_step):
-        bilevel, parts = path.bilevel, make_parts(self.data)
-        solver = _in_one_thread(_of_one_part(bilevel.solver))
-        if not solver.precise:
-            solver = solvers.choose(parts[0].rest)
-        if self.data.split_views is not None:
-            solver = self._together(parts[0].rest, solver)
-        settings = CrossFit(max_steps=min(self.descent.max_iter, CrossFit.max_steps), n_jobs=self.n_jobs)
-        models, start = bilevel.solver.coefficients(bilevel.problem, path.state), path.chosen.final_log_penalties
-        descents = Descents(settings, parts, solver, start, bilevel.log_range, models, bilevel.score, self.data.seed)
-        stages = [(structure, structures_of(self.data, structure)) for structure in structures]
-        return cross_fitted(path, stages, descents, on_step, self.data.margin)
+        path = self._with_precise_solver(path)
+        bilevel = path.bilevel
+        solver = bilevel.solver if bilevel.solver.takes_split_penalties else None
+        nest = make_nest(self.data, partial(self._bilevel, solver=solver))
+        settings = CrossFit(max_steps=min(self.descent.max_iter, CrossFit.max_steps))
+        models = bilevel.solver.coefficients(bilevel.problem, path.state)
+        start = path.chosen.final_log_penalties
+        descents = Descents(settings, nest, start, bilevel.log_range, models, self.score, self.data.seed)
+        stages = [(structure, partial(structures_of, self.data, structure)) for structure in structures]
+        return cross_fitted(path, stages, descents, self._few, on_step, self.data.margin)
+
+    @property
+    def _few(self):
+        """The descent on few hyperparameters that is confirmed by cross-fitting: long first steps, and no idle accuracy."""
+        own, few = self.descent, replace(self.descent, tol=max(self.descent.tol, FEW_TOL))
+        optimizer = QuasiNewton(first=FEW_FIRST, longest=own.max_change, tol=few.tol)
+        return replace(few, max_iter=min(own.max_iter, FEW_ITER), inner_tol=FEW_INNER_TOL, optimizer=own.optimizer or optimizer)
 
     def _on_step(self, on_step, bilevel, step, state):
         return on_step(step, partial(self._model, Path(bilevel, state, [step], 0)))
@@ -187,7 +200,7 @@ class Run:
         if solver.precise:
             return path
         solver = self._together(problem, solvers.choose(problem))
-        state = solver.init(problem, path.state.log_penalties, seed=self.data.seed)
+        state = solver.init(problem, path.state.log_penalties, seed=self.data.seed, start=self.models(path))
         return replace(path, bilevel=replace(path.bilevel, solver=solver), state=state)
 
     def _polish_step(self, path, best):
@@ -233,7 +246,7 @@ class Run:
             intercept.astype(dtype),
             data.samples.classes,
             max(1, round(n_epochs)),
-            data.samples.n_samples,
+            data.samples.n_final,
             data.view.seen_names,
         )
         found = {"best_estimator_": data.view.with_model(model)}
@@ -243,12 +256,13 @@ class Run:
 
     def mean_model(self, path: Path) -> Any:
         """The mean of the splits' models, where a refit starts."""
-        return mean_model(path, self.data.n_own)
+        return mean_model(path, self.data)
 
     def models(self, path: Path) -> Any:
         """The final lower-level and adjoint solutions of every split, for ``Last``."""
         ends = path.bilevel.problem, path.state
-        return path.bilevel.solver.coefficients(*ends), path.bilevel.solver.adjoint(*ends)
+        coef, intercept = path.bilevel.solver.coefficients(*ends)
+        return (coef, bounded(intercept, self.data)), path.bilevel.solver.adjoint(*ends)
 
     # ---- where it starts ------------------------------------------------------------------------------------------------
 
@@ -270,7 +284,7 @@ class Run:
         bounded = np.isfinite(penalties) & (penalties > 0)
         if not bounded.any():
             return None
-        logs = np.log(penalties[bounded]) - np.log(data.target.refit_scale(data.samples.n_samples, data.samples.n_train))
+        logs = np.log(penalties[bounded]) - np.log(data.target.refit_scale(data.samples.n_final, data.samples.n_train))
         start = data.start(logs.mean()).copy()
         start[: data.n_own][bounded] = logs
         return np.where(data.unpenalized, -np.inf, start)
@@ -291,12 +305,6 @@ def _changes(structure):
 def _of_one_part(solver):
     """The solver that works on each part of a Joint."""
     return solvers.on_each(solver, lambda one: one.solver if isinstance(one, solvers.Together) else one)
-
-
-def _in_one_thread(solver):
-    """The solver of a part, where it is parts that are in threads."""
-    threaded = solvers.Aid, solvers.Together
-    return solvers.on_each(solver, lambda one: replace(one, n_jobs=None) if isinstance(one, threaded) else one)
 
 
 def make_run(

@@ -1,6 +1,7 @@
 """HypergradientSearchCV: check → prepare → descend → report → refit."""
 
 import numbers
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -12,11 +13,15 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import Tags, get_tags, indexable
 
 from sksid import _estimators, solvers
+from sksid._autolog import unlogged
 from sksid._run import Last, make_run
 from sksid._sklearn import BaseSearchCV, HasMethods, Interval, SGDClassifier, StrOptions, check_method_params
 from sksid._tasks import SearchTasks
 from sksid._threads import single_blas_thread
+from sksid._warn import warn
 from sksid.structures import Structure
+
+VERSION = sys.modules[__package__].__version__
 
 
 class HypergradientSearchCV(BaseSearchCV):
@@ -36,7 +41,8 @@ class HypergradientSearchCV(BaseSearchCV):
         search starts, unless it is scikit-learn's default or means nothing in the units of the data: then the data say.
         ``fit_intercept`` and ``class_weight`` are honored.
         Preprocessing is fitted once for each split, on its training rows only, and on all rows for the refit; where no step
-        needs fitting, once for all.
+        needs fitting, once for all. So are samplers in a Pipeline of imbalanced-learn, which make or drop training rows, and
+        leave validation rows alone; the rows that they make are not cross-fitted.
     structure : {"auto", "shared", "moments", "evidence", "blocks", "per_feature"}, callable, object, list, dict, array-like \
             or Structure, default="auto"
         What has a penalty of its own, among the features that reach the final step. ``"auto"`` goes from one penalty for all
@@ -50,8 +56,9 @@ class HypergradientSearchCV(BaseSearchCV):
         of the feature alone; any ``f(X_train, y_train, sample_weight)`` that returns (n_features,) or (n_features, n_columns),
         or an object whose ``fit(X_train, y_train).transform(X_train)`` does; or a list of these. Columns are brought to unit
         spread; one without spread is left out. See :ref:`descriptors`. In a Pipeline, a feature has the same penalty, or the
-        same hyperparameters, in all splits: those of its name, or of its position where there are no names. A feature that no
-        split has seen keeps its penalty of the stage before, the shared one where there is no other.
+        same hyperparameters, in all splits: those of its name, or of its position where there are no names; where features
+        without names vary in number, ``"auto"`` goes as far as descriptors. A feature that no split has seen keeps its penalty
+        of the stage before, the shared one where there is no other.
     unpenalized : str, slice or array-like, default=None
         Features without a penalty, like the intercept: names (of features, or of transformers), positions, a slice or a mask
         of the features that reach the final step. Not with ``solver="sgd"``.
@@ -65,7 +72,8 @@ class HypergradientSearchCV(BaseSearchCV):
         What ``cv_results_`` reports and the best step is chosen by; None is ``"neg_log_loss"``. The descent is on the log
         loss in any case, and where a structure is cross-fitted, the log loss chooses.
     cv : int, cross-validation generator or iterable, default=None
-        As in GridSearchCV.
+        As in GridSearchCV. A class without a training row in a split has the probability zero there; the log loss leaves out
+        its validation rows in that split, and a warning says so.
     refit : bool, str or callable, default=True
         As in GridSearchCV. A callable, such as
         :func:`sksid.one_standard_error`, takes ``cv_results_`` and gives the index of a step.
@@ -74,13 +82,14 @@ class HypergradientSearchCV(BaseSearchCV):
     tol : float, default=1e-4
         With a few hyperparameters, the search ends where less than this relative decrease of the loss is expected.
     early_stopping : bool or "auto", default="auto"
-        Whether hyperparameters are cross-fitted: descended on within the training rows of each split, for a number of steps
-        that the splits' validation rows choose together. ``"auto"``: where hyperparameters are many, which is more than 5, or
-        more than 30 where each is the penalty of a group or block. Few are not cross-fitted, nor is ``structure="auto"`` with
-        five or fewer features. Without cross-fitting a search of many penalties overfits the validation rows, and its score is
-        too good to be true. Cross-fitting takes at least two splits, whose training rows the other splits divide again; where
-        ``"auto"`` finds none, one shared penalty is tuned instead, with a warning unless ``structure="auto"``; True raises
-        there.
+        Whether hyperparameters are cross-fitted: judged, in each split, by validation rows that were no part of the descent.
+        Many are descended on within the training rows of each split, for a number of steps that the judges choose together; few
+        are found on all splits, and once more within the training rows of each to be judged. ``"auto"``: where hyperparameters
+        are many, which is more than 5, or more than 30 where each is the penalty of a group or block; ``structure="auto"`` with
+        five or fewer features is not. True: where there are two or more. Without cross-fitting a search of many penalties
+        overfits the validation rows, and its score is too good to be true; that of a few is, too, with some hundred rows.
+        Cross-fitting takes at least two splits, whose training rows the other splits divide again; where ``"auto"`` finds none,
+        one shared penalty is tuned instead, with a warning unless ``structure="auto"``; True raises there.
     n_iter_no_change : int, default=10
         A stage that is not cross-fitted ends after so many steps without a smaller loss.
     warm_start : bool, default=False
@@ -89,9 +98,8 @@ class HypergradientSearchCV(BaseSearchCV):
         is tuned again and stays a candidate. What is cross-fitted starts anew from there.
     n_jobs : int, default=None
         Splits that are preprocessed at the same time, in processes; that are descended on at the same time, in threads (those
-        with preprocessing of their own, the parts of cross-fitting, and two halves of the others where there are more than two
-        classes and much data); and that are scored at the same time, where ``scoring`` is not the log loss. The result is the
-        same for any number, bit for bit.
+        with preprocessing of their own, and groups of the others where there is much data and many classes or splits); and that
+        are scored at the same time, where ``scoring`` is not the log loss. The result is the same for any number, bit for bit.
     random_state : int, RandomState instance or None, default=None
         Of the order of visits.
     verbose : int, default=0
@@ -106,18 +114,18 @@ class HypergradientSearchCV(BaseSearchCV):
         penalties.
     best_score_ : float
         Mean score of the chosen step on the validation rows. Where that step was cross-fitted it is a nested score: a split's
-        descent never saw its validation rows. Two things are not nested: the shared level from which cross-fitting starts was
-        tuned on all splits, and all splits together choose the number of steps and the stage. Few hyperparameters are chosen by
-        the very rows that score them; that score cannot be compared with a nested one. As in GridSearchCV, not there where
-        ``refit`` is a callable.
+        descent never saw its validation rows. All splits together choose the shared level from which cross-fitting starts, the
+        number of steps, the stage, and the curvature with which few hyperparameters are found anew. Without cross-fitting, few
+        hyperparameters are chosen by the very rows that score them: with some hundred rows that score is too good, and cannot
+        be compared with a nested one. See :ref:`honest-scores`. As in GridSearchCV, not there where ``refit`` is a callable.
     best_index_ : int
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
         A row for each outer step, with GridSearchCV's keys; where a structure is cross-fitted, ``is_nested`` says which rows
-        have nested scores. A step is solved only as accurately as the descent needs it. The chosen one is solved once more, to
-        convergence, unless it is nested; its time and epochs include that. With blocks there is a column for each one's
-        parameter, such as ``C_text``; where ``structure`` is descriptors, one for each one's hyperparameter, such as
-        ``theta_evidence``.
+        have nested scores; of its stages only those can be the best. A step is solved only as accurately as the descent needs
+        it. The chosen one is solved once more, to convergence, unless it is nested; its time and epochs include that. With
+        blocks there is a column for each one's parameter, such as ``C_text``; where ``structure`` is descriptors, one for each
+        one's hyperparameter, such as ``theta_evidence``.
     penalties_ : ndarray of shape (n_features,)
         λ_j of the refit, 1/C_j in scikit-learn's scaling, of the features that reach the final step; 0 where there is none.
     block_params_ : dict
@@ -167,13 +175,18 @@ class HypergradientSearchCV(BaseSearchCV):
     """
 
     _parameter_constraints: dict = {
-        **{name: BaseSearchCV._parameter_constraints[name] for name in ("scoring", "n_jobs", "refit", "cv", "verbose")},
+        **{name: BaseSearchCV._parameter_constraints[name] for name in ("scoring", "refit", "cv", "verbose")},
         "estimator": [HasMethods(["fit"])],
         "structure": [str, "array-like", "sparse matrix", dict, Structure, callable, HasMethods(["fit", "transform"])],
         "unpenalized": [None, str, slice, "array-like"],
         "solver": [StrOptions({"auto", *solvers.NAMES}), HasMethods(["init", "advance", "coefficients"])],
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "tol": [Interval(numbers.Real, 0, None, closed="neither")],
+        "n_jobs": [
+            None,
+            Interval(numbers.Integral, None, -1, closed="right"),
+            Interval(numbers.Integral, 1, None, closed="left"),
+        ],
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
@@ -269,7 +282,7 @@ class HypergradientSearchCV(BaseSearchCV):
         X, y = indexable(X, y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
-        with single_blas_thread:
+        with single_blas_thread, unlogged():
             tasks = SearchTasks(self, X, y, params)
             run = make_run(self.estimator, X, y, target, routed, scorers, self._last_fit(), **self._settings())
             path = tasks.search(run)
@@ -282,6 +295,18 @@ class HypergradientSearchCV(BaseSearchCV):
                 self._set(tasks.refit(run, path, start))
             tasks.end()
         return self
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_sksid_version": VERSION}
+
+    def __setstate__(self, state):
+        stored = state.get("_sksid_version")
+        if stored != VERSION:
+            warn(
+                f"This search was stored by sksid {stored} and is loaded by {VERSION}: its attributes may mean something else. "
+                "Use its best_estimator_, fit it again, or load it with the version that stored it."
+            )
+        super().__setstate__({name: value for name, value in state.items() if name != "_sksid_version"})
 
     @property
     def _final(self):

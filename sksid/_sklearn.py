@@ -1,5 +1,7 @@
 """The only module that touches scikit-learn's private names; a contract test watches them."""
 
+from copy import copy
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +43,7 @@ __all__ = [
     "select_best_index",
     "validate_data",
     "validate_parameters",
+    "with_labels",
 ]
 
 select_best_index = BaseSearchCV._select_best_index
@@ -69,3 +72,21 @@ def validate_parameters(estimator: LogisticRegression | SGDClassifier) -> None:
     estimator._validate_params()
     if isinstance(estimator, SGDClassifier):
         estimator._more_validate_params()
+
+
+def with_labels(scorer: Any, classes: Any) -> Any:
+    """A scorer whose scores of probabilities know all classes, where its rows may lack some; else as it is.
+
+    As LogisticRegressionCV has it: without ``labels``, the log loss of such rows is an error.
+    """
+    if isinstance(scorer, MultimetricScorer):
+        made = copy(scorer)
+        made._scorers = {name: with_labels(one, classes) for name, one in scorer._scorers.items()}
+        return made
+    if not isinstance(scorer, BaseScorer) or scorer._response_method == "predict" or "labels" in scorer._kwargs:
+        return scorer
+    if "labels" not in signature(scorer._score_func).parameters:
+        return scorer
+    made = copy(scorer)
+    made._kwargs = {**scorer._kwargs, "labels": classes}
+    return made

@@ -315,7 +315,15 @@ def _left_of_noise(changes, parts, bound):
 
 
 def fit(
-    problem: Any, solver: Solver, log_penalties: NDArray, *, tol: float, max_epochs: float, start: Any = None, seed: int = 0
+    problem: Any,
+    solver: Solver,
+    log_penalties: NDArray,
+    *,
+    tol: float,
+    max_epochs: float,
+    start: Any = None,
+    seed: int = 0,
+    state: Any = None,
 ) -> tuple[Any, Result]:
     """One level only, for a problem without validation rows: a final fit, solved until its outputs stand still.
 
@@ -323,13 +331,15 @@ def fit(
     ----------
     problem : Problem
     solver : Solver
-    log_penalties : array-like of shape (n_features,)
+    log_penalties : array-like of shape (n_features,) or (n_splits, n_features)
     tol : float
         What the outputs, or the residual where those are not known, may still be off.
     max_epochs : float
     start : ((coef, intercept),), default=None
-        Arrays (1, n_outputs, n_features) and (1, n_outputs) to begin at.
+        Arrays (n_splits, n_outputs, n_features) and (n_splits, n_outputs) to begin at.
     seed : int, default=0
+    state : default=None
+        Of an earlier fit of the same problem, from which this one goes on.
 
     Returns
     -------
@@ -346,9 +356,12 @@ def fit(
     >>> Dual().coefficients(whole, state)[0].shape, result.converged
     ((1, 1, 8), True)
     """
-    state = solver.init(problem, log_penalties, seed=seed, start=start)
-    moved, n_rounds, error, told, reason = np.inf, 0, np.inf, False, "max_epochs"
-    while reason == "max_epochs" and state.n_epochs < max_epochs:
+    if state is None:
+        state = solver.init(problem, log_penalties, seed=seed, start=start)
+    else:
+        state = solver.rescale(problem, state, log_penalties)
+    moved, n_rounds, error, told, reason, before_it = np.inf, 0, np.inf, False, "max_epochs", state.n_epochs
+    while reason == "max_epochs" and state.n_epochs - before_it < max_epochs:
         state = solver.advance(problem, state)
         progress, before, n_rounds = solver.progress(problem, state), moved, n_rounds + 1
         moved, last, told = progress.moved, error if told else np.inf, progress.tells_errors
@@ -361,4 +374,4 @@ def fit(
             reason = "converged"
         elif told and error > 0.5 * last:
             reason = "converged" if error <= tol else "stalled"
-    return state, Result(np.full(1, np.nan), np.empty(0), error, reason, state.n_epochs)
+    return state, Result(np.full(problem.n_splits, np.nan), np.empty(0), error, reason, state.n_epochs - before_it)

@@ -1,4 +1,4 @@
-"""Splits of the samples: index arrays, or the same in a byte for each sample and split."""
+"""Splits of the samples: index arrays, or the same in a byte for each sample and split; which of them have a loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sksid._kernels._layout import TRAIN, VALIDATION
+from sksid._warn import warn
 
 Splits = Sequence[tuple[NDArray, NDArray]]
+STRATIFY = "Use a stratified splitter such as StratifiedKFold, fewer splits, or drop classes with too few rows."
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +50,89 @@ def packed(splits: Splits, n_samples: int) -> Splits:
             return splits
         own[val] = VALIDATION
     return PackedSplits(roles)
+
+
+def check_splits(
+    splits: Splits,
+    labels: NDArray,
+    classes: NDArray,
+    sample_weight: NDArray | None = None,
+    fit_intercept: bool = True,
+    train_mass: NDArray | None = None,
+) -> Splits:
+    """The splits with those validation rows whose log loss is finite; as they are where that is all of them.
+
+    With an intercept, a class without a training row has the probability zero. Validation rows of that class have an infinite
+    loss, whatever the penalties are; they are left out, with a warning.
+
+    Parameters
+    ----------
+    splits : sequence of (train, validation) index arrays
+    labels : ndarray of shape (n_samples,), int
+        Counted from 0.
+    classes : ndarray of shape (n_classes,)
+    sample_weight : ndarray of shape (n_samples,), default=None
+    fit_intercept : bool, default=True
+    train_mass : ndarray of shape (n_splits, n_classes), default=None
+        What the training rows of each class weigh, where that is not the weight of the samples of ``splits``.
+
+    Raises
+    ------
+    ValueError
+        Naming the split and the remedy, where a loss is not defined.
+    """
+    weights = np.ones(labels.shape[0]) if sample_weight is None else sample_weight
+    if not splits:
+        raise ValueError("cv gave no split. Use a splitter with at least one split.")
+    weightless = ~(class_mass(labels, classes, weights) > 0)
+    if weightless.any():
+        raise ValueError(f"y: {_named(classes, weightless)} has no row with a positive sample_weight. Leave its rows out.")
+    absent = [~(mass > 0) for mass in _train_masses(splits, labels, classes, weights, train_mass)]
+    if all(classes.size - np.count_nonzero(mask) < 2 for mask in absent):
+        raise ValueError(
+            f"cv: split 0 has no training row of {_named(classes, absent[0])} with a positive sample_weight, and no split has "
+            f"training rows of two classes. {STRATIFY}"
+        )
+    counted, left_out = [], []
+    for k, ((train, val), mask) in enumerate(zip(splits, absent, strict=True)):
+        finite = _finite(k, val, mask, labels, classes, weights, fit_intercept)
+        counted.append((train, finite))
+        if finite.size < val.size:
+            left_out.append(f"split {k} ({val.size - finite.size} of {_named(classes, mask)})")
+    if not left_out:
+        return splits
+    warn(
+        "cv: a class without a training row in a split has the probability zero there, and the log loss leaves out its "
+        f"validation rows: {', '.join(left_out[:5])}{' and others' if len(left_out) > 5 else ''}. {STRATIFY}"
+    )
+    return counted
+
+
+def class_mass(labels: NDArray, classes: NDArray, weights: NDArray | None = None) -> NDArray:
+    """The sum of the weights of each class, (n_classes,)."""
+    return np.bincount(labels, weights=weights, minlength=classes.size)
+
+
+def _train_masses(splits, labels, classes, weights, given):
+    if given is not None:
+        return given
+    return [class_mass(labels[train], classes, weights[train]) for train, _ in splits]
+
+
+def _finite(k, val, absent, labels, classes, weights, fit_intercept):
+    """The validation rows of split k whose log loss is finite."""
+    if not weights[val].sum() > 0:
+        raise ValueError(
+            f"cv: split {k} has no validation row with a positive sample_weight. Use a splitter whose test sets are not empty."
+        )
+    finite = val[~absent[labels[val]]] if fit_intercept and absent.any() else val
+    if not weights[finite].sum() > 0:
+        raise ValueError(
+            f"cv: split {k} has validation rows of {_named(classes, absent)} only, and no training row of it. {STRATIFY}"
+        )
+    return finite
+
+
+def _named(classes, chosen):
+    names = classes[chosen].tolist()
+    return f"class {', '.join(map(repr, names[:3]))}{', ...' if len(names) > 3 else ''}"

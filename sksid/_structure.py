@@ -302,8 +302,8 @@ class Structure:
         others = self.for_refit.pull_back(others)
         return ", ".join(repr(label) for label, other in zip(self.labels, others, strict=True) if other == 0)
 
-    def distinct(self, penalties: NDArray[np.float64], names: Sequence[str]) -> tuple[NDArray[np.float64], list[str]]:
-        """Each penalty once, with the name of what it applies to: all features, a group or block, or a feature.
+    def distinct(self, penalties: NDArray[np.float64], names: Sequence[str]) -> tuple[NDArray[np.float64], list[str], NDArray]:
+        """Each penalty once, with the name and the size of what it applies to: all features, a group or block, or a feature.
 
         Parameters
         ----------
@@ -316,15 +316,18 @@ class Structure:
         -------
         penalties : ndarray of shape (n_distinct,)
         names : list of str
+        sizes : ndarray of int, (n_distinct,)
+            How many features share each.
         """
         if self.labels:
             members = sp.csc_array(self.matrix)[: len(penalties)]
             counts = np.diff(members.indptr)
             firsts = members.indices[members.indptr[:-1][counts > 0]]
-            return penalties[firsts], [str(label) for label, count in zip(self.labels, counts, strict=True) if count]
+            labels = [str(label) for label, count in zip(self.labels, counts, strict=True) if count]
+            return penalties[firsts], labels, counts[counts > 0]
         if self.name == "shared":
-            return penalties[penalties > 0][:1], ["all features"]
-        return penalties, list(names)
+            return penalties[penalties > 0][:1], ["all features"], np.array([np.count_nonzero(penalties)])
+        return penalties, list(names), np.ones(len(penalties), dtype=int)
 
 
 def shared(n_features: int) -> Structure:

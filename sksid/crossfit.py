@@ -1,7 +1,8 @@
-"""Cross-fitting of many hyperparameters: each part of the rows judges, once, a descent on the splits of the other rows.
+"""Cross-fitting of hyperparameters: each split judges, once, a descent on splits of its training rows.
 
-Many hyperparameters can fit the very rows that choose them. So the descent of a part never sees it, and the mean loss of all
-parts, each under the penalties found without it, chooses one number of steps for all. Eqs. (38) to (40).
+Hyperparameters can fit the very rows that choose them. So the descent of a split never sees its validation rows, and the mean
+loss of all splits, each under the penalties found without them, says what the descents are worth. Eqs. (38) to (40). The inner
+splits of all descents are advanced in one pass over the rows, and so are the fits that are judged.
 """
 
 import time
@@ -11,40 +12,51 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from sksid._compact import compact
-from sksid._threads import single_blas_thread
-from sksid.descent import Step, reach, within_range
+from sksid.descent import Bilevel, Step, reach, within_range
 from sksid.optimizers import Momentum, Optimizer, QuasiNewton
 from sksid.sid import fit, solve
-from sksid.solvers import Solver
 from sksid.structures import Structure
 
 JUDGE_TOL = 1e-3  # of the fitted probabilities
-INNER_TOL = 0.2  # relative accuracy of the first hypergradient
+INNER_TOL = 0.2  # relative accuracy of a converged hypergradient
 MAX_EPOCHS = 100  # of one solve
-FEW_STEPS = 3, 5, 7  # of few hyperparameters, before each judgment
+FEW_STEPS = 2  # of few hyperparameters, with the curvature that is known from all splits
+
+Nested = Sequence[tuple[Structure, Structure]]  # a structure on the inner splits of each split, and on all its training rows
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """A part of the rows, and what is fitted to the others.
+class Nest:
+    """The splits of a search, and splits of the training rows of each.
 
     Attributes
     ----------
-    inner : Problem or Joint, or None
-        The splits of the other rows. None where there are none: the part then judges, and its penalties stay as they are.
-    rest : Problem or Joint
-        One split: all other rows are its training rows. It has no validation rows.
+    inner : Bilevel
+        The inner splits: those of one split's training rows, then those of the next.
+    counts : ndarray of int, (n_splits,)
+        How many inner splits each split has. One without any judges, too, and its penalties stay as they are.
+    rest : Bilevel
+        The training rows of every split. It has no validation rows.
     judge : Problem or Joint
-        One split: the part is its validation rows.
+        The validation rows of every split. It has no training rows.
     """
 
-    inner: Any
-    rest: Any
+    inner: Bilevel
+    counts: NDArray[np.integer]
+    rest: Bilevel
     judge: Any
+
+    @property
+    def owner(self) -> NDArray[np.integer]:
+        """The split whose training rows each inner split is made of, (n_inner_splits,)."""
+        return np.repeat(np.arange(self.counts.size), self.counts)
+
+    def own(self, values: NDArray) -> list[NDArray]:
+        """Values of the inner splits, an array for each split of the search."""
+        return np.split(values, np.cumsum(self.counts)[:-1])
 
 
 def gain_of(before: NDArray, after: NDArray) -> tuple[float, float]:
@@ -76,33 +88,31 @@ class CrossFit:
     Parameters
     ----------
     max_steps : int, default=32
-        Steps of each descent at most.
+        Steps of each descent on many hyperparameters at most.
     patience : int, default=1
         The descents end after so many judged steps without a smaller mean loss. Steps 1, 2, 4, 7, 11, … are judged.
     max_change : float, default=0.5
         Largest change of any log penalty in one step of many hyperparameters.
     optimizer : Optimizer, default=Momentum(rate=0.3)
-        Of many hyperparameters; few have ``QuasiNewton``.
-    n_jobs : int, default=None
-        Parts that are descended on at the same time, in threads.
+        Of many hyperparameters.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sksid.crossfit import CrossFit, Descents, Part
+    >>> from sksid.crossfit import CrossFit, Descents, Nest
+    >>> from sksid.descent import Bilevel
     >>> from sksid.problem import make_problem
     >>> from sksid.solvers import Aid
     >>> from sksid.structures import per_feature
     >>> X, y = np.random.RandomState(0).randn(90, 4), np.arange(90) % 2
     >>> X[:, 0] += y
-    >>> folds, none = np.arange(90) % 3, np.arange(0)
-    >>> parts = []
-    >>> for m in range(3):
-    ...     others = [k for k in range(3) if k != m]
-    ...     inner = [(np.flatnonzero((folds != m) & (folds != k)), np.flatnonzero(folds == k)) for k in others]
-    ...     own = [[(np.flatnonzero(folds != m), none)], [(none, np.flatnonzero(folds == m))]]
-    ...     parts.append(Part(*(make_problem(X, y, s, n_classes=2, dtype=np.float64) for s in (inner, *own))))
-    >>> descents = Descents(CrossFit(), parts, Aid(), np.zeros(4), (-20.0, 20.0))
+    >>> thirds, none = np.split(np.arange(90), 3), np.arange(0)
+    >>> training = [np.setdiff1d(np.arange(90), third) for third in thirds]
+    >>> inner = [(thirds[k], thirds[3 - m - k]) for m in range(3) for k in range(3) if k != m]
+    >>> splits = inner, [(train, none) for train in training], [(none, third) for third in thirds]
+    >>> inner, rest, judge = (make_problem(X, y, these, n_classes=2, dtype=np.float64) for these in splits)
+    >>> nest = Nest(Bilevel(inner, Aid()), np.array([2, 2, 2]), Bilevel(rest, Aid()), judge)
+    >>> descents = Descents(CrossFit(), nest, np.zeros(4), (-20.0, 20.0))
     >>> steps = list(descents.run(per_feature(4), [(per_feature(4), per_feature(4))] * 3))
     >>> steps[0].losses.shape, steps[0].log_penalties.shape
     ((3,), (4,))
@@ -112,31 +122,29 @@ class CrossFit:
     patience: int = 1
     max_change: float = 0.5
     optimizer: Optimizer = Momentum(rate=0.3)
-    n_jobs: int | None = None
 
-    def intervals(self, structure: Structure) -> list[int]:
+    @property
+    def intervals(self) -> list[int]:
         """How many steps are taken before each judgment."""
-        taken = [0, *np.minimum(FEW_STEPS, self.max_steps).tolist()] if structure.is_few else [0]
-        while not structure.is_few and taken[-1] < self.max_steps:
+        taken = [0]
+        while taken[-1] < self.max_steps:
             taken.append(min(taken[-1] + 1 + taken[-1] // 2, self.max_steps))
-        return [int(n_steps) for n_steps in np.diff(taken) if n_steps]
+        return np.diff(taken).tolist()
 
 
 class Descents:
-    """The descents of all parts, side by side, from stage to stage.
+    """The descents of all splits, side by side, from stage to stage.
 
     Parameters
     ----------
     settings : CrossFit
-    parts : sequence of Part
-    solver : Solver
-        For a part.
+    nest : Nest
     log_penalties : ndarray of shape (n_features,)
         Where all of them start.
     log_range : pair of float
         The smallest and the largest log penalty.
-    models : pair of sequences, default=None
-        Coefficients and intercepts with which the rest of each part starts.
+    models : pair, default=None
+        What ``coefficients`` of the search's splits are there.
     score : callable, default=None
         As ``Bilevel.score``.
     seed : int, default=0
@@ -144,175 +152,189 @@ class Descents:
     Examples
     --------
     >>> import numpy as np
-    >>> from sksid.crossfit import CrossFit, Descents, Part
+    >>> from sksid.crossfit import CrossFit, Descents, Nest
+    >>> from sksid.descent import Bilevel
     >>> from sksid.problem import make_problem
     >>> from sksid.solvers import Aid
-    >>> from sksid.structures import shared
+    >>> from sksid.structures import per_feature
     >>> X, y, half, none = np.eye(8) + 1.0, np.arange(8) % 2, np.arange(4), np.arange(0)
     >>> splits = [(half[:2], half[2:])], [(half, none)], [(none, half + 4)]
-    >>> part = Part(*(make_problem(X, y, these, n_classes=2, dtype=np.float64) for these in splits))
-    >>> descents = Descents(CrossFit(), [part], Aid(), np.zeros(8), (-9.0, 9.0))
-    >>> [step.is_nested for step in descents.run(shared(8), [(shared(8), shared(8))])][0]
+    >>> inner, rest, judge = (make_problem(X, y, these, n_classes=2, dtype=np.float64) for these in splits)
+    >>> nest = Nest(Bilevel(inner, Aid()), np.array([1]), Bilevel(rest, Aid()), judge)
+    >>> descents = Descents(CrossFit(), nest, np.zeros(8), (-9.0, 9.0))
+    >>> [step.is_nested for step in descents.run(per_feature(8), [(per_feature(8), per_feature(8))])][0]
     True
     """
 
     def __init__(
         self,
         settings: CrossFit,
-        parts: Sequence[Part],
-        solver: Solver,
+        nest: Nest,
         log_penalties: NDArray,
         log_range: tuple[float, float],
-        models: tuple[Any, Any] | None = None,
+        models: Any = None,
         score: Callable | None = None,
         seed: int = 0,
     ) -> None:
-        self.settings, self.log_penalties, self.log_range, self.score = settings, log_penalties, log_range, score
-        self.each = [
-            _Descent(settings, part, solver, log_penalties, log_range, _model_of(models, m), seed + m)
-            for m, part in enumerate(parts)
-        ]
+        self.settings, self.nest, self.log_range, self.score, self.seed = settings, nest, log_range, score, seed
+        self.log_penalties, self.models, self.state, self.of_judges = log_penalties, models, None, 0.0
+        self.fitted: Any = None
+        self.logs = [np.broadcast_to(log_penalties, (n, log_penalties.size)) for n in (nest.counts.sum(), nest.counts.size)]
 
-    def run(
-        self, structure: Structure, structures: Sequence[tuple[Structure, Structure]], least: float = np.inf
-    ) -> Iterator[Step]:
-        """Descend on a structure; the steps that are judged, one by one.
+    def run(self, structure: Structure, nested: Nested, least: float = np.inf) -> Iterator[Step]:
+        """Descend on many hyperparameters; the steps that are judged, one by one.
 
         Parameters
         ----------
         structure : Structure
             Of the final fit.
-        structures : sequence of (Structure, Structure)
-            The same hyperparameters on the inner splits of each part, and on its rest.
+        nested : sequence of (Structure, Structure), one for each split
+            The same hyperparameters on its inner splits, and on its training rows.
         least : float, default=inf
             The mean loss before the first step.
 
         Yields
         ------
         Step
-            Its losses are those of each part, under the penalties that were found without it; its penalties those of the
-            final fit, whose hyperparameters are the mean over the parts.
+            Its losses are those of each split, under the penalties that were found without its validation rows; its penalties
+            those of the final fit, whose hyperparameters have changed like the mean over the splits.
         """
-        self.theta, self.offset = structure.start(self.log_penalties)
-        for descent, own in zip(self.each, structures, strict=True):
-            descent.begin(*own)
-        without = 0
-        for n_steps in self.settings.intervals(structure):
+        self._begin(nested, self.settings.optimizer)
+        (theta, offset), before, without = structure.start(self.log_penalties), self.thetas.copy(), 0
+        moving = self.nest.counts > 0
+        for n_steps in self.settings.intervals:
             since = time.perf_counter(), self._n_epochs
-            with single_blas_thread:
-                parallel = Parallel(n_jobs=self.settings.n_jobs, require="sharedmem")
-                parallel(delayed(descent.take)(n_steps) for descent in self.each)
-            step = self._step(structure, since)
+            for _ in range(n_steps):
+                self._advance()
+                self._move()
+            changed = theta + (self.thetas - before)[moving].mean(axis=0)
+            logs = within_range(offset + structure.for_refit.change(changed), self.log_range)
+            step = self._judged(structure.for_refit, changed, logs, since)
             least, without = (step.value, 0) if step.value < least else (least, without + 1)
             yield step
             if without == self.settings.patience:
                 break
 
-    def keep(self, step: Step, number: int) -> None:
-        """Go on from a step of the last run, the ``number``-th that was judged, in the next."""
-        self.log_penalties = step.log_penalties
-        for descent in self.each:
-            descent.keep(number)
+    def confirm(self, found: Step, nested: Nested, memory: tuple, models: Any) -> Step:
+        """Judge few hyperparameters that all splits have found together.
+
+        To each split they are found anew, on its inner splits, from where the stage has started: a few quasi-Newton steps with
+        the curvature that all splits have found.
+
+        Parameters
+        ----------
+        found : Step
+            The best one on all splits.
+        nested : sequence of (Structure, Structure)
+            As for ``run``.
+        memory : tuple
+            Of ``QuasiNewton``, after the steps on all splits.
+        models : pair
+            What ``coefficients`` of the search's splits are at ``found``.
+
+        Returns
+        -------
+        Step
+            The hyperparameters and penalties of ``found``, and the loss of each split under those that were found without it.
+        """
+        since, optimizer = (time.perf_counter(), self._n_epochs), QuasiNewton()
+        self._begin(nested, optimizer)
+        self.memories = [optimizer.again(memory)] * len(nested)
+        for _ in range(FEW_STEPS):
+            self._advance()
+            self._move()
+        self.models, self.fitted = models, None
+        return self._judged(found.structure.for_refit, found.theta, found.final_log_penalties, since)
+
+    def keep(self, step: Step, number: int = -1) -> None:
+        """Go on from a step of the last stage, the ``number``-th that was judged, in the next."""
+        self.log_penalties, self.thetas = step.final_log_penalties, self.judged[number]
+        self.logs = [np.concatenate(rows) for rows in (self._inner, self._penalties(1))]
+
+    # ---- one step ----------------------------------------------------------------------------------------------------------
 
     @property
     def _n_epochs(self):
-        return float(np.mean([descent.n_epochs for descent in self.each]))
+        return self.of_judges + (self.state.n_epochs if self.state else 0.0)
 
-    def _step(self, structure, since):
-        moving = [descent for descent in self.each if descent.part.inner is not None]
-        theta = np.mean([descent.theta for descent in moving], axis=0)
-        coef, intercept = ([one for descent in self.each for one in descent.model[side]] for side in (0, 1))
-        return Step(
-            structure=structure.for_refit,
-            theta=theta,
-            log_penalties=compact(within_range(self.offset + structure.for_refit.change(theta), self.log_range)),
-            losses=np.array([descent.loss for descent in self.each]),
-            gradient=np.mean([descent.gradient for descent in moving], axis=0),
-            n_epochs=self._n_epochs - since[1],
-            seconds=time.perf_counter() - since[0],
-            scores=self.score(coef, intercept) if self.score else None,
-            is_nested=True,
-        )
-
-
-class _Descent:
-    """The descent on the splits of all rows but one part, and that part's judgment of it."""
-
-    def __init__(self, settings, part, solver, log_penalties, log_range, model, seed):
-        self.settings, self.part, self.solver, self.log_range = settings, part, solver, log_range
-        self.start, self.start_of_rest, self.model, self.seed = log_penalties, log_penalties, model, seed
-        self.state, self.loss, self.of_judge = None, np.nan, 0.0
-
-    @property
-    def n_epochs(self):
-        return self.of_judge + (self.state.n_epochs if self.state else 0.0)
-
-    def begin(self, structure, of_rest):
-        """A stage: its structure on the inner splits, and on the rest."""
-        self.structure, self.of_rest, self.thetas = structure, of_rest, []
-        self.theta, self.offset = structure.start(self.start)
-        self.offset_of_rest = of_rest.start(self.start_of_rest)[1]
-        self.optimizer = QuasiNewton(first=2.0) if structure.is_few else self.settings.optimizer
-        self.memory, self.gradient = self.optimizer.init(structure.n_params), np.zeros(structure.n_params)
-        self.is_new = True
-
-    def keep(self, number):
-        """The next stage starts from the hyperparameters that were judged ``number``-th in this one."""
-        self.theta = self.thetas[number]
-        self.start, self.start_of_rest = self._inner, self._rest
+    def _begin(self, nested, optimizer):
+        """A stage: θ and offset of each split, on its inner splits and on its training rows."""
+        self.nested, self.optimizer, self.judged, self.is_new = nested, optimizer, [], True
+        starts = [
+            (inner.start(own if own.size else rest), of_rest.start(rest))
+            for (inner, of_rest), own, rest in zip(nested, self.nest.own(self.logs[0]), self.logs[1], strict=True)
+        ]
+        self.thetas = np.array([inner[0] for inner, _ in starts])
+        self.offsets = [[inner[1] for inner, _ in starts], [rest[1] for _, rest in starts]]
+        self.memories = [optimizer.init(self.thetas.shape[1])] * len(nested)
+        self.gradients = np.zeros_like(self.thetas)
 
     @property
     def _inner(self):
-        return within_range(self.offset + self.structure.change(self.theta), self.log_range)
+        return [logs for logs, n in zip(self._penalties(0), self.nest.counts, strict=True) if n]
 
-    @property
-    def _rest(self):
-        return within_range(self.offset_of_rest + self.of_rest.change(self.theta), self.log_range)
+    def _penalties(self, side):
+        """The log penalties of each split, a row for each of its inner splits, or one for its training rows."""
+        rows = self.nest.counts if side == 0 else np.ones_like(self.nest.counts)
+        return [
+            np.broadcast_to(within_range(offset + own[side].change(theta), self.log_range), (n, offset.shape[-1]))
+            for own, theta, offset, n in zip(self.nested, self.thetas, self.offsets[side], rows, strict=True)
+        ]
 
-    def take(self, n_steps):
-        """Take so many steps, and let the part judge where they lead."""
-        if self.part.inner is not None:
-            for _ in range(n_steps):
-                self._advance()
-                self._move()
-        self.thetas.append(self.theta)
-        start = None if self.model is None else (self.model,)
-        settings = {"tol": JUDGE_TOL, "max_epochs": MAX_EPOCHS, "seed": self.seed}
-        state, result = fit(self.part.rest, self.solver, self._rest, start=start, **settings)
-        self.of_judge += result.n_epochs
-        self.model = self.solver.coefficients(self.part.rest, state)
-        self.loss = float(self.solver.losses(self.part.rest, state, self.part.judge)[0])
+    def _pull_back(self, log_gradient):
+        """The gradient of each split's mean loss on its inner splits, (n_splits, n_params); zero where it has none."""
+        share = self.nest.counts.sum() / np.maximum(self.nest.counts, 1)  # of F, the mean over the inner splits of all
+        rows = self.nest.own(log_gradient)
+        return np.array([inner.pull_back(own) * s for (inner, _), own, s in zip(self.nested, rows, share, strict=True)])
 
     def _advance(self):
-        """Half an epoch on the inner splits; as many as the hypergradient needs, where they are few or the stage is new."""
-        inner, solver = self.part.inner, self.solver
+        """Half an epoch on the inner splits; as many as the hypergradients need, where they are few or the stage is new."""
+        problem, solver, logs = self.nest.inner.problem, self.nest.inner.solver, np.concatenate(self._inner)
         if self.state is None:
-            state = solver.init(inner, self._inner, seed=self.seed, start=self.model and self._inner_models())
+            self.state = solver.init(problem, logs, seed=self.seed, start=self.models and self._inner_models())
         else:
-            state = solver.rescale(inner, self.state, self._inner)
+            self.state = solver.rescale(problem, self.state, logs)
         if self.is_new or not self.optimizer.inexact:
-            project = self.structure.pull_back
-            self.state, _ = solve(inner, solver, state, rtol=INNER_TOL, max_epochs=MAX_EPOCHS, project=project)
+            settings = {"rtol": INNER_TOL, "max_epochs": MAX_EPOCHS, "project": self._pull_back}
+            self.state, _ = solve(problem, solver, self.state, **settings)
         else:
-            self.state = solver.advance(inner, state, 0.5)
+            self.state = solver.advance(problem, self.state, 0.5)
         self.is_new = False
 
     def _inner_models(self):
-        """The model of the rest for every inner split, and an adjoint of zero."""
-        models = [np.repeat(np.asarray(side[0])[None], self.part.inner.n_splits, axis=0) for side in self.model]
-        return models, [np.zeros_like(side) for side in models]
+        """The model of its split for every inner split, and an adjoint of zero."""
+        models = [[side[m] for m in self.nest.owner] for side in self.models]
+        return models, [[np.zeros_like(one) for one in side] for side in models]
 
     def _move(self):
-        structure, inner = self.structure, self.part.inner
-        self.gradient = structure.pull_back(self.solver.log_gradient(inner, self.state))
-        value = float(np.mean(self.solver.losses(inner, self.state)))
-        reaches = partial(reach, structure)
-        step, self.memory = self.optimizer.update(self.memory, self.theta, self.gradient, value, reaches)
-        if self.optimizer.inexact:
-            step = step * min(1.0, self.settings.max_change / max(reaches(step), np.finfo(float).tiny))
-        self.theta = self.theta + step
+        """A step of each split's θ."""
+        problem, solver = self.nest.inner.problem, self.nest.inner.solver
+        self.gradients = self._pull_back(solver.log_gradient(problem, self.state))
+        losses = self.nest.own(solver.losses(problem, self.state))
+        for m in np.flatnonzero(self.nest.counts):
+            reaches, theta, gradient = partial(reach, self.nested[m][0]), self.thetas[m], self.gradients[m]
+            step, self.memories[m] = self.optimizer.update(self.memories[m], theta, gradient, float(losses[m].mean()), reaches)
+            if self.optimizer.inexact:
+                step = step * min(1.0, self.settings.max_change / max(reaches(step), np.finfo(float).tiny))
+            self.thetas[m] += step
 
-
-def _model_of(models, m):
-    """The model of one split, as ``coefficients`` of a problem with that split alone has it."""
-    return None if models is None else tuple(side[m : m + 1] for side in models)
+    def _judged(self, structure, theta, log_penalties, since):
+        """The step at which each split judges the penalties that were found without it."""
+        self.judged.append(self.thetas.copy())
+        problem, solver = self.nest.rest.problem, self.nest.rest.solver
+        settings = {"start": self.models and (self.models,), "seed": self.seed, "state": self.fitted}
+        logs = np.concatenate(self._penalties(1))
+        self.fitted, result = fit(problem, solver, logs, tol=JUDGE_TOL, max_epochs=MAX_EPOCHS, **settings)
+        self.of_judges += result.n_epochs
+        self.models = solver.coefficients(problem, self.fitted)
+        return Step(
+            structure=structure,
+            theta=theta,
+            log_penalties=compact(log_penalties),
+            losses=solver.losses(problem, self.fitted, self.nest.judge),
+            gradient=self.gradients[self.nest.counts > 0].mean(axis=0),
+            n_epochs=self._n_epochs - since[1],
+            seconds=time.perf_counter() - since[0],
+            scores=self.score(*self.models) if self.score else None,
+            is_nested=True,
+        )

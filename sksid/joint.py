@@ -1,6 +1,7 @@
 """Problems side by side, each with its own splits, under penalties that they share."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,14 @@ def in_groups(problem: Any, groups: list[NDArray]) -> Any:
     if len(groups) == 1:
         return problem
     return Joint(tuple(problem.of_splits(group) for group in groups), (None,) * len(groups), problem.n_features, problem)
+
+
+def like(problem: Any, grouped: Any) -> Any:
+    """A problem with as many splits, in the same groups as ``grouped``, where that is in groups."""
+    if not isinstance(grouped, Joint) or grouped.grouped is None:
+        return problem
+    ends = np.cumsum([0, *(part.n_splits for part in grouped.parts)])
+    return in_groups(problem, [np.arange(first, end) for first, end in pairwise(ends)])
 
 
 def whole(problem: Any) -> Any:

@@ -205,6 +205,8 @@ class Objective:
     fit_intercept : bool
     loss : Loss
     penalty : Penalty
+    held : ndarray of bool, (n_splits, n_outputs), default=None
+        The outputs that a solver holds where they are, because their class has no rows.
     """
 
     products: Products
@@ -215,6 +217,7 @@ class Objective:
     fit_intercept: bool
     loss: Loss
     penalty: Penalty
+    held: NDArray | None = None
 
     @property
     def n_splits(self) -> int:
@@ -282,11 +285,14 @@ class Objective:
         return stacked.reshape(self.n_splits, self.n_outputs, -1)
 
     def penalty_curvature(self, W: Array) -> Array:
-        """The penalty's part of the Hessian's diagonal; without an intercept, 1 in its place, which holds it at zero."""
+        """The penalty's part of the Hessian's diagonal; 1 where there is none and a coefficient is held.
+
+        That is the intercept where there is none, and what has no penalty in the outputs that are held.
+        """
         curvature = np.array(self.penalty.curvature(W, self.penalties), dtype=np.float64)
         if not self.fit_intercept:
             curvature[..., -1] += 1.0
-        return curvature
+        return curvature if self.held is None else np.where(self.held[..., None] & (curvature == 0), 1.0, curvature)
 
     def curvatures(self, point: Point, first: int, second: int) -> Array:
         """The weighted ∂²ℓ/∂z_first ∂z_second of every row, (n_splits, n_rows)."""

@@ -15,6 +15,7 @@ from sksid.structures import Structure
 
 Reach = Callable[[NDArray], float]
 
+NARROW = 0.25  # a change of log λ that is no large step
 BEYOND = 1.5  # secants that leave the points seen go so much further, to end in a bracket
 
 
@@ -170,32 +171,38 @@ class QuasiNewton:
     inexact = False
 
     def init(self, n_params: int) -> tuple:
-        """No point yet: (best θ, its gradient, its F, inverse Hessian, radius)."""
-        return None, None, np.inf, np.eye(n_params), self.first
+        """No point yet: (best θ, its gradient, its F, inverse Hessian, radius, whether the last point was left)."""
+        return None, None, np.inf, None, self.first, False
+
+    def again(self, memory: tuple) -> tuple:
+        """The memory of a new descent on the like: no point yet, but the inverse Hessian of the last one."""
+        return None, None, np.inf, memory[3], self.longest, False
 
     def slack(self, memory: tuple) -> float:
         """0.1: the model is made of differences of all gradients."""
         return 0.1
 
     def may_end(self, memory: tuple) -> bool:
-        """Always."""
-        return True
+        """Not from a point that is left again, where the region is still wide: its next step is short for that reason alone."""
+        *_, radius, left = memory
+        return not left or radius <= NARROW
 
     def update(self, memory: tuple, theta: NDArray, gradient: NDArray, value: float, reach: Reach) -> tuple[NDArray, tuple]:
         """The next step from θ, given the gradient and F there."""
-        best, best_gradient, best_value, inverse, radius = memory
-        if best is None:
+        best, best_gradient, best_value, inverse, radius, _ = memory
+        if inverse is None:
             inverse = np.eye(theta.size) * radius / max(reach(gradient), np.finfo(float).tiny)
-        else:
+        elif best is not None:
             inverse = _bfgs(inverse, theta - best, gradient - best_gradient)
-        if value <= best_value * (1 + self.tol):
+        left = value > best_value * (1 + self.tol)
+        if not left:
             radius = radius if best is None else min(2.0 * radius, self.longest)
             best, best_gradient, best_value = theta.copy(), gradient.copy(), value
         else:
             radius = 0.25 * min(radius, reach(theta - best))
         step = -inverse @ best_gradient
         step *= min(1.0, radius / max(reach(step), np.finfo(float).tiny))
-        return best + step - theta, (best, best_gradient, best_value, inverse, radius)
+        return best + step - theta, (best, best_gradient, best_value, inverse, radius, left)
 
 
 def _bfgs(inverse, step, change):

@@ -2,7 +2,7 @@
 
 Conventions, kept by every solver: the lower level of split k is a *sum*, Σ_{i in train_k} s_ik ℓ_i + ½ Σ_j λ_j ‖W_j‖², Eq. (1),
 the upper level the mean over splits of the weighted *mean* validation loss, Eq. (2). ``n_outputs`` is 1 for two classes (the
-second is positive), else the number of classes. Splits, their parts, halves of the splits for two threads and the final fit
+second is positive), else the number of classes. Splits, their parts, groups of splits for threads and the final fit
 are roles over the same rows.
 """
 
@@ -23,6 +23,7 @@ from sksid.rows import Rows, lay_out
 # s_i Σ_j x_ij²/λ_j of a row above which float32 duals are too coarse: their rounding moves the row's output by 0.02.
 FLOAT32_CURVATURE = 3e5
 FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
+IMPOSSIBLE = -50.0  # the intercept of a class without a training row; the outputs of the others sum to about zero
 FLOAT32_FROM = 1e6  # entries × splits from which float32, which is twice as fast, is worth it
 
 
@@ -132,6 +133,25 @@ class Problem:
     def has_validation(self) -> bool:
         """Whether any split has an upper level; a final fit has none, and so no adjoint."""
         return bool((self.roles.val_scale > 0).any())
+
+    @property
+    def held(self) -> NDArray | None:
+        """The intercepts, (n_splits, n_outputs), that would grow without end, at values where solvers hold them; else NaN.
+
+        They are those of classes without a training row in a split that has others. None where there are none.
+        """
+        if not self.fit_intercept:
+            return None
+        found = np.full((self.n_splits, self.n_outputs), np.nan)
+        for k, values in enumerate(found):
+            weights = self.roles.train_weights(k)
+            absent = ~(np.bincount(self.roles.labels_of(k), weights=weights, minlength=self.n_classes) > 0)
+            if absent.all() or not absent.any():
+                continue
+            if np.count_nonzero(~absent) == 1:
+                values[:] = 0.0
+            values[absent if values.size > 1 else slice(None)] = IMPOSSIBLE if values.size > 1 or absent[1] else -IMPOSSIBLE
+        return None if np.isnan(found).all() else found
 
     @cached_property
     def train_totals(self) -> NDArray:
@@ -369,29 +389,3 @@ def _numbered(part, numbers):
     if np.size(part) == 0:
         return numbers[:0]
     return numbers[part if isinstance(part, slice) else np.asarray(part)]
-
-
-def check_splits(splits: Splits, labels: NDArray, classes: NDArray, sample_weight: NDArray | None = None) -> None:
-    """Refuse splits with which a loss would not be defined: every class in training, some weight in validation.
-
-    Raises
-    ------
-    ValueError
-        Naming the split and the remedy.
-    """
-    weights = np.ones(labels.shape[0]) if sample_weight is None else sample_weight
-    if not splits:
-        raise ValueError("cv gave no split. Use a splitter with at least one split.")
-    for k, (train, val) in enumerate(splits):
-        mass = np.bincount(labels[train], weights=weights[train], minlength=classes.size)
-        if not (mass > 0).all():
-            missing = classes.tolist()[np.flatnonzero(~(mass > 0))[0]]
-            raise ValueError(
-                f"cv: split {k} has no training row of class {missing!r} with a positive sample_weight. Use a stratified "
-                "splitter such as StratifiedKFold, fewer splits, or drop classes with too few rows."
-            )
-        if not weights[val].sum() > 0:
-            raise ValueError(
-                f"cv: split {k} has no validation row with a positive sample_weight. "
-                "Use a splitter whose test sets are not empty."
-            )

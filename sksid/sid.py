@@ -17,7 +17,8 @@ from sksid._checks import check_size, encoded
 from sksid._describe import FeatureRows
 from sksid._features import Features, make_structure
 from sksid._solve import Result, fit, solve, warn_unless_converged
-from sksid.problem import as_indices, check_splits, make_problem
+from sksid._splits import check_splits
+from sksid.problem import as_indices, make_problem
 from sksid.structures import per_feature
 
 __all__ = ["Hypergradient", "Result", "fit", "hypergradient", "solve", "warn_unless_converged"]
@@ -129,7 +130,7 @@ def hypergradient(
     Raises
     ------
     ValueError
-        If the data are not finite, shapes do not agree, or a class has no training row in a split.
+        If the data are not finite, shapes do not agree, or the training rows of a split have fewer than two classes.
     NotFiniteError
         If the solver's state leaves the finite numbers.
 
@@ -154,7 +155,7 @@ def hypergradient(
     check_size(X, "X", "Scale the features.")
     labels, classes, weights = _check_rows(X, y, sample_weight)
     splits = as_indices(splits, labels.size)
-    check_splits(splits, labels, classes, weights)
+    splits = check_splits(splits, labels, classes, weights, fit_intercept)
     logs = _check_log_penalties(log_penalties, len(splits), X.shape[1])
     _check_settings(tol, max_epochs, dtype)
     solver, theta = solvers.resolve(solver), _structure_of(structure, FeatureRows(X, None, weights, classes[labels]), splits)

@@ -4,8 +4,10 @@ Few hyperparameters are descended on with all splits; many, and the descriptors 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -13,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sksid._compact import compact
-from sksid.crossfit import Descents, gain_of
-from sksid.descent import Bilevel, Descent, OnStep, Step, best_of
+from sksid.crossfit import Descents, Nested, gain_of
+from sksid.descent import Bilevel, Descent, OnStep, Step, best_of, reach
 from sksid.structures import Structure
 
 
@@ -166,32 +168,38 @@ def continuation(
 
 def cross_fitted(
     path: Path,
-    stages: Sequence[tuple[Structure, Sequence[tuple[Structure, Structure]]]],
+    stages: Sequence[tuple[Structure, Callable[[], Nested]]],
     descents: Descents,
+    descent: Descent,
     on_step: OnStep | None = None,
     margin: float = 0.0,
 ) -> Path:
     """A path with further stages, which are cross-fitted from the best step before them.
 
+    Few hyperparameters are found on all splits together, and confirmed if that looks like a gain; many are found to each split
+    on its inner splits.
+
     Parameters
     ----------
     path : Path
         Of the stages before.
-    stages : sequence of (Structure, sequence of (Structure, Structure))
-        Each as ``Descents.run`` takes them.
+    stages : sequence of (Structure, callable)
+        The callable gives what ``Descents.run`` takes as ``nested``; it is called where that is needed.
     descents : Descents
+    descent : Descent
+        On few hyperparameters.
     on_step, margin
         As for ``continuation``.
 
     Returns
     -------
     Path
-        With the steps and stages of both. Its best step is a new one where a further stage was kept.
+        With the steps and stages of both. Its best step is a new one, and nested, where a further stage was kept.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sksid.crossfit import CrossFit, Descents, Part
+    >>> from sksid.crossfit import CrossFit, Descents, Nest
     >>> from sksid.descent import Bilevel, Descent
     >>> from sksid.problem import make_problem
     >>> from sksid.solvers import Aid
@@ -200,34 +208,76 @@ def cross_fitted(
     >>> X, y = np.random.RandomState(0).randn(90, 8), np.arange(90) % 2
     >>> X[:, 0] += y
     >>> thirds, none = np.split(np.arange(90), 3), np.arange(0)
-    >>> whole = [(np.r_[thirds[0], thirds[1]], thirds[2])]
-    >>> nested = [(thirds[0], thirds[1])], [(whole[0][0], none)], [(none, thirds[2])]
+    >>> splits = [(np.r_[thirds[0], thirds[1]], thirds[2])]
+    >>> nested = [(thirds[0], thirds[1])], [(splits[0][0], none)], [(none, thirds[2])]
     >>> make = lambda splits: make_problem(X, y, splits, n_classes=2, dtype=np.float64)
-    >>> bilevel = Bilevel(make(whole), Aid())
+    >>> bilevel, (inner, rest, judge) = Bilevel(make(splits), Aid()), map(make, nested)
     >>> state = bilevel.solver.init(bilevel.problem, np.zeros(8))
     >>> path = continuation(bilevel, state, [shared(8)], Descent())
-    >>> start = path.chosen.log_penalties
-    >>> descents = Descents(CrossFit(), [Part(*map(make, nested))], Aid(), start, bilevel.log_range)
-    >>> path = cross_fitted(path, [(per_feature(8), [(per_feature(8), per_feature(8))])], descents)
+    >>> nest = Nest(Bilevel(inner, Aid()), np.array([1]), Bilevel(rest, Aid()), judge)
+    >>> descents = Descents(CrossFit(), nest, path.chosen.log_penalties, bilevel.log_range)
+    >>> one = per_feature(8)
+    >>> path = cross_fitted(path, [(one, lambda: [(one, one)])], descents, Descent())
     >>> [stage.structure for stage in path.stages]
     ['shared', 'per_feature']
     """
-    for structure, structures in stages:
-        if path.stopped:
-            break
-        before, steps, own = path.chosen, list(path.steps), []
-        for step in descents.run(structure, structures, before.value):
-            own.append(step)
-            if on_step and on_step(step, path.state):
-                path = replace(path, stopped=True)
-                break
-        chosen = min(range(len(own)), key=lambda i: own[i].value)
-        stage, best = _stage(before, own[chosen], chosen + 1, margin), path.best
-        if stage.kept:
-            best = len(steps) + chosen
-            descents.keep(own[chosen], chosen)
-        path = replace(path, steps=steps + own, best=best, stages=(*path.stages, stage))
+    for structure, nested in stages:
+        if not path.stopped:
+            add = partial(_few, descent=descent) if structure.is_few else _many
+            path = add(path, structure, nested, descents, on_step=on_step, margin=margin)
     return path
+
+
+def _many(path, structure, nested, descents, on_step, margin):
+    """The path with a stage of many hyperparameters."""
+    before, own, stopped = path.chosen, [], False
+    for step in descents.run(structure, nested(), before.value):
+        own.append(step)
+        if on_step and on_step(step, path.state):
+            stopped = True
+            break
+    chosen = min(range(len(own)), key=lambda i: own[i].value)
+    stage, best = _stage(before, own[chosen], chosen + 1, margin), path.best
+    if stage.kept:
+        best = len(path.steps) + chosen
+        descents.keep(own[chosen], chosen)
+    return replace(path, steps=path.steps + own, best=best, stages=(*path.stages, stage), stopped=stopped)
+
+
+def _few(path, structure, nested, descents, descent, on_step, margin):
+    """The path with a stage of few hyperparameters. The steps that lead there are rough: their losses are no judgment."""
+    before, bilevel, own, stopped = path.chosen, path.bilevel, [], False
+    solved = deepcopy(path.state)
+
+    def record(step: Step, state: Any) -> bool:
+        nonlocal stopped
+        own.append(replace(step, rough=not step.is_nested))
+        stopped = bool(on_step and on_step(own[-1], state)) or stopped
+        return stopped
+
+    state, found = descent.run(bilevel, path.state, structure, before.log_penalties, record)
+    best = found[best_of(found)]
+    stage = _stage(before, best, len(found), margin)
+    if stage.kept and stage.gain > descent.tol * before.value and not stopped:
+        memory = _memory_of(descent.optimizer_for(structure), structure, found)
+        judged = descents.confirm(best, nested(), memory, bilevel.solver.coefficients(bilevel.problem, state))
+        record(judged, state)
+        stage = _stage(before, judged, len(own), margin)
+    stage = replace(stage, kept=stage.kept and own[-1].is_nested)
+    if stage.kept:
+        descents.keep(judged)
+    else:
+        state = solved
+    chosen = len(path.steps) + len(own) - 1 if stage.kept else path.best
+    return replace(path, state=state, steps=path.steps + own, best=chosen, stages=(*path.stages, stage), stopped=stopped)
+
+
+def _memory_of(optimizer, structure, steps):
+    """What an optimizer remembers after these steps."""
+    memory = optimizer.init(structure.n_params)
+    for step in steps:
+        _, memory = optimizer.update(memory, step.theta, step.gradient, step.value, partial(reach, structure))
+    return memory
 
 
 def path_of(bilevel: Bilevel, state: Any, steps: list[Step], margin: float = 0.0) -> Path:
@@ -236,6 +286,8 @@ def path_of(bilevel: Bilevel, state: Any, steps: list[Step], margin: float = 0.0
     best: int | None = None
     for _, group in groupby(range(len(steps)), key=lambda i: steps[i].structure.name):
         own = list(group)
+        if best is not None and all(steps[i].rough for i in own):
+            continue  # of a stage that nobody has judged
         chosen = own[best_of([steps[i] for i in own])]
         stages.append(_stage(None if best is None else steps[best], steps[chosen], chosen - own[0] + 1, margin))
         best = chosen if stages[-1].kept else best

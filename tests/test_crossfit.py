@@ -15,9 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 from sksid import HypergradientSearchCV, _estimators, _parts, _run, structures
 from sksid._samples import Samples
-from sksid.crossfit import CrossFit, Descents, Part, gain_of
-from sksid.descent import Step
+from sksid.crossfit import CrossFit, Descents, Nest, gain_of
+from sksid.descent import Bilevel, Step
 from sksid.joint import parts_of
+from sksid.optimizers import QuasiNewton
 from sksid.problem import make_problem
 from sksid.solvers import Aid, Dual
 from sksid.stages import path_of
@@ -33,23 +34,32 @@ def sparse_truth():
     return X[:600], y[:600], X[600:], y[600:]
 
 
-def part_of(X, y, folds, m):
-    n_splits, inner = folds.max() + 1, []
-    for k in np.setdiff1d(np.arange(n_splits), [m]):
-        inner.append((np.flatnonzero((folds != m) & (folds != k)), np.flatnonzero(folds == k)))
-    splits = inner, [(np.flatnonzero(folds != m), NONE)], [(NONE, np.flatnonzero(folds == m))]
-    return Part(*(make_problem(X, y, these, n_classes=y.max() + 1, dtype=np.float64) for these in splits))
+def nest_of(X, y, folds, solver, m=None):
+    """Every fold judges once, or fold ``m`` alone; all other folds are in turn the validation rows of its inner splits."""
+    judges = np.arange(folds.max() + 1) if m is None else np.array([m])
+    inner = [
+        (np.flatnonzero((folds != m) & (folds != k)), np.flatnonzero(folds == k))
+        for m in judges
+        for k in np.setdiff1d(np.arange(folds.max() + 1), [m])
+    ]
+    training, judging = [
+        [(np.flatnonzero(folds != m), NONE) for m in judges],
+        [(NONE, np.flatnonzero(folds == m)) for m in judges],
+    ]
+    inner, rest, judge = (make_problem(X, y, s, n_classes=y.max() + 1, dtype=np.float64) for s in (inner, training, judging))
+    counts = np.full(judges.size, folds.max())
+    return Nest(Bilevel(inner, solver), counts, Bilevel(rest, solver), judge)
 
 
-def first_step(part, solver, n_features):
+def first_step(nest, n_features):
     structure = per_feature(n_features)
-    descents = Descents(CrossFit(), [part], solver, np.zeros(n_features), (-9.0, 9.0))
-    return next(descents.run(structure, [(structure, structure)]))
+    descents = Descents(CrossFit(), nest, np.zeros(n_features), (-9.0, 9.0))
+    return next(descents.run(structure, [(structure, structure)] * nest.counts.size))
 
 
 def samples_of(y, splits):
     classes, labels = np.unique(y, return_inverse=True)
-    return Samples(labels, classes, None, splits)
+    return Samples(labels, classes, None, splits, splits)
 
 
 # ---- the descents and their judges ----------------------------------------------------------------------------------------
@@ -62,16 +72,36 @@ def test_a_descent_does_not_see_the_rows_that_judge_it(solver, cancer):
     spoilt_X, spoilt_y = np.where((folds == 1)[:, None], 3.0 * X, X), np.where(folds == 1, 1 - y, y)
     found = []
     for rows, labels in ((X, y), (spoilt_X, spoilt_y)):
-        found.append(first_step(part_of(rows, labels, folds, 1), solver, 30))
+        found.append(first_step(nest_of(rows, labels, folds, solver, 1), 30))
     np.testing.assert_array_equal(found[0].theta, found[1].theta)
     assert found[1].value > 2 * found[0].value
+
+
+@pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
+def test_few_hyperparameters_are_found_anew_without_the_rows_that_judge_them(solver, cancer):
+    X, y = cancer
+    folds, structure = np.arange(len(y)) % 4, structures.groups(np.arange(30) // 10)
+    spoilt_X, spoilt_y = np.where((folds == 1)[:, None], 3.0 * X, X), np.where(folds == 1, 1 - y, y)
+    theta = np.full(3, 4.0)
+    found = Step(structure, theta + 0.5, structure.change(theta + 0.5), np.zeros(1), np.zeros(3), 1.0, 0.1)
+    memory, judged, anew = QuasiNewton().init(3), [], []
+    for rows, labels in ((X, y), (spoilt_X, spoilt_y)):
+        descents = Descents(CrossFit(), nest_of(rows, labels, folds, solver, 1), np.full(30, 4.0), (-9.0, 9.0))
+        judged.append(descents.confirm(found, [(structure, structure)], memory, None))
+        anew.append(descents.thetas)
+    np.testing.assert_array_equal(anew[0], anew[1])
+    assert np.abs(anew[0] - theta).max() > 0.1
+    assert judged[1].value > 2 * judged[0].value
+    for step in judged:
+        np.testing.assert_array_equal(step.theta, found.theta)
+        assert step.is_nested
 
 
 def test_a_judgment_is_the_loss_of_the_model_of_all_other_rows(cancer):
     X, y = cancer
     folds = np.arange(len(y)) % 3
     for m in range(3):
-        step = first_step(part_of(X, y, folds, m), Aid(), 30)
+        step = first_step(nest_of(X, y, folds, Aid(), m), 30)
         scale = np.exp(-0.5 * step.log_penalties)  # a penalty λ_j is a penalty of 1 on x_j / √λ_j
         model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(X[folds != m] * scale, y[folds != m])
         expected = log_loss(y[folds == m], model.predict_proba(X[folds == m] * scale))
@@ -81,15 +111,15 @@ def test_a_judgment_is_the_loss_of_the_model_of_all_other_rows(cancer):
 @pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "aid"])
 def test_gradients_of_inner_splits_with_penalties_of_their_own_are_right(solver, cancer):
     X, y = cancer[0][:, :6], cancer[1]
-    part, start = part_of(X, y, np.arange(len(y)) % 4, 2), np.random.RandomState(0).randn(3, 6)
+    inner, start = nest_of(X, y, np.arange(len(y)) % 4, solver, 2).inner.problem, np.random.RandomState(0).randn(3, 6)
     structure = per_feature(6)
 
     def solved(theta):
-        state = solver.init(part.inner, start + structure.change(theta))
+        state = solver.init(inner, start + structure.change(theta))
         for _ in range(150):
-            state = solver.advance(part.inner, state)
-        gradient = structure.pull_back(solver.log_gradient(part.inner, state))
-        return solver.losses(part.inner, state, part.inner).mean(), gradient
+            state = solver.advance(inner, state)
+        gradient = structure.pull_back(solver.log_gradient(inner, state))
+        return solver.losses(inner, state, inner).mean(), gradient
 
     _, gradient = solved(np.zeros(6))
     ends = [[solved(sign * 1e-3 * unit)[0] for sign in (1, -1)] for unit in np.eye(6)]
@@ -225,9 +255,24 @@ def test_without_cross_fitting_the_validation_loss_chooses(cancer):
     assert search.best_score_ == search.cv_results_["mean_test_score"][search.best_index_]
 
 
-def test_few_hyperparameters_are_cross_fitted_where_asked(cancer):
-    search = search_for(np.arange(30) // 15, early_stopping=True, cv=StratifiedKFold(4)).fit(*cancer)
-    assert search.cv_results_["is_nested"].any()
+@pytest.mark.parametrize("structure", [np.arange(30) // 15, "evidence", ["moments", "evidence"]], ids=str)
+def test_few_hyperparameters_are_cross_fitted_where_asked(structure, cancer):
+    search = search_for(structure, early_stopping=True, cv=StratifiedKFold(4)).fit(*cancer)
+    results = search.cv_results_
+    np.testing.assert_array_equal(results["is_nested"], results["structure"] != "shared")
+
+
+def test_the_score_of_few_hyperparameters_is_nested_where_asked():
+    """Three descriptors of 40 columns find something in 150 coins, if these may choose and judge."""
+    nested, fitted = [], []
+    for seed in range(6):
+        random = np.random.RandomState(seed)
+        X, y = random.randn(150, 40), random.permutation(np.arange(150) % 2)
+        for scores, early_stopping in ((nested, True), (fitted, "auto")):
+            search = search_for(["moments", "evidence"], cv=5, early_stopping=early_stopping, random_state=seed).fit(X, y)
+            scores.append(-search.best_score_)
+    assert np.mean(nested) > np.log(2) - 0.01
+    assert np.mean(fitted) < np.mean(nested) - 0.01
 
 
 def test_auto_is_the_default():
@@ -262,6 +307,17 @@ def test_descriptors_may_lose_columns_in_some_splits_only():
         assert 0.3 < -search.best_score_ < 0.75
 
 
+@pytest.mark.parametrize("n_columns", [1, 6])
+def test_descriptors_that_have_no_spread_in_the_splits_leave_one_penalty(n_columns):
+    X, y = coins(0, n_features=8)
+
+    def of_all_rows(rows, labels, sample_weight):
+        return np.arange(8.0)[:, None] ** np.arange(1, n_columns + 1) * (len(rows) == len(X))
+
+    search = search_for(of_all_rows, early_stopping=True).fit(X, y)
+    np.testing.assert_array_equal(search.penalties_, search_for("shared").fit(X, y).penalties_)
+
+
 def test_matrices_of_the_splits_are_those_of_their_inner_splits():
     random = np.random.RandomState(0)
     first, *others = random.normal(size=(6, 8, 6))
@@ -274,9 +330,9 @@ def test_rows_that_are_drawn_twice_count_twice_in_inner_splits(monkeypatch):
     random, rows, totals = np.random.RandomState(0), np.arange(len(y)), []
     cv = [(train, np.setdiff1d(rows, train)) for train in random.randint(len(y), size=(4, len(y)))]
     for estimator in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
-        monkeypatch.setattr(_run, "make_parts", lambda data: totals.append(_parts.make_parts(data)) or totals[-1])
+        monkeypatch.setattr(_run, "make_nest", lambda *given: totals.append(_parts.make_nest(*given)) or totals[-1])
         HypergradientSearchCV(estimator, structure="per_feature", cv=cv, random_state=0).fit(X, y)
-    one, other = ([[part.train_totals for part in parts_of(each.inner)] for each in parts] for parts in totals)
+    one, other = (np.concatenate([part.train_totals for part in parts_of(nest.inner.problem)]) for nest in totals)
     np.testing.assert_array_equal(one, other)
 
 
@@ -318,5 +374,5 @@ def test_an_interrupted_search_keeps_what_gained_beyond_its_noise():
 
 
 def test_no_more_steps_are_taken_than_were_asked_for():
-    assert CrossFit(max_steps=4).intervals(shared(4)) == [3, 1]
-    assert sum(CrossFit(max_steps=10).intervals(per_feature(40))) == 10
+    assert CrossFit(max_steps=10).intervals == [1, 1, 2, 3, 3]
+    assert CrossFit(max_steps=1).intervals == [1]

@@ -5,6 +5,7 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import GridSearchCV
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="sksid is not imported
 # ---- the code -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("page", "examples"), [("user_guide", 30), ("contributing", 50)])
+@pytest.mark.parametrize(("page", "examples"), [("user_guide", 30), ("honest_scores", 10), ("contributing", 50)])
 def test_the_code_of_a_page_runs(page, examples):
     result = doctest.testfile(str(DOCS / f"{page}.rst"), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert result.attempted > examples
@@ -36,7 +38,7 @@ def test_the_code_of_a_page_runs(page, examples):
 
 def test_no_page_has_code_that_is_not_run():
     with_code = {path.stem for path in DOCS.glob("*.rst") if ">>> " in path.read_text(encoding="utf-8")}
-    assert with_code == {"user_guide", "contributing"}
+    assert with_code == {"user_guide", "honest_scores", "contributing"}
 
 
 @pytest.mark.parametrize("door", ["structure", "optimizer", "penalty", "solver"])
@@ -46,6 +48,32 @@ def test_each_recipe_for_an_addition_is_short(door):
     assert title
     code = re.findall(r">>> (?:class|def) .*\n(?:\s*\.\.\. .*\n)+", recipe)
     assert 0 < len(code[0].splitlines()) < 40
+
+
+def test_what_the_page_of_honest_scores_says_was_measured():
+    """Its prose and the stored numbers beside it."""
+    path = DOCS.parent / "examples" / "benchmarks" / "results" / "honest_score.json"
+    numbers = json.loads(path.read_text(encoding="utf-8"))["numbers"]
+    rows = {(row["data"], row["search"]): row for row in numbers["rows"]}
+    errors = {key: row["optimism"] / row["standard error"] for key, row in rows.items()}
+    for data in ("four features matter", "coins"):  # what is too good to be true
+        for search in ("moments, evidence", "per feature, CV score", "per feature, held-out rows"):
+            assert errors[data, search] > 2
+    assert all(errors["coins", search] > 2 for _, search in errors)
+    for search in ("one penalty", "moments, evidence, cross-fitted", "per feature, cross-fitted", "auto"):
+        assert abs(errors["four features matter", search]) < 2
+    for search in ("moments, evidence, cross-fitted", "per feature, cross-fitted", "auto"):
+        row = rows["four features matter", search]
+        assert abs(row["optimism"]) < row["of one score"] / 5
+    assert rows["coins", "auto"]["optimism"] < 1.1 * rows["coins", "one penalty"]["optimism"]
+    for data, sign in (("four features matter", 1), ("coins", -1)):
+        assert sign * (rows[data, "moments, evidence, cross-fitted"]["fresh"] - rows[data, "moments, evidence"]["fresh"]) > 0
+    free, crossed = numbers["course"].values()
+    assert np.argmin(free["reported"]) == len(free["steps"]) - 1 > 2 * np.argmin(free["fresh"])
+    assert abs(np.argmin(crossed["reported"]) - np.argmin(crossed["fresh"])) <= 1
+    leaking = [row for row in numbers["leak"] if row["evidence of"] == "all rows"]
+    assert (np.diff([row["reported"] for row in leaking]) < 0).all()
+    assert min(row["fresh"] for row in leaking) > np.log(2)
 
 
 # ---- the tables ---------------------------------------------------------------------------------------------------------

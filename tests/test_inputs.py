@@ -113,6 +113,8 @@ class Reference:
             if X.shape[1] != logs.size and not shared:
                 return None
             logs = logs[0] + np.zeros(X.shape[1]) if shared else logs
+            if np.unique(self.codes[train[self.weights[train] > 0]]).size < self.classes.size:
+                return None  # it has no such class, and no part in the descent
             size = self.codes.size if of_splits is None else n_train  # of the rows that a log penalty is meant for
             logs = logs + (np.log(train.size / size) if self.by_mean else 0.0)
             judge = Lower(X[val], self.codes[val], self.weights[val], logs, self.classes.size, self.fit_intercept)

@@ -321,6 +321,8 @@ def test_without_names_features_must_be_as_many_in_every_split(documents):
             search_for(each, structure).fit(X, y) for each in (pipeline, make_pipeline(CountVectorizer(), LogisticRegression()))
         )
         assert nameless.best_score_ == pytest.approx(named.best_score_, rel=1e-6)
+    chosen = search_for(pipeline, "auto").fit(X, y)
+    assert [stage.structure for stage in chosen.stages_] == ["shared", "moments+evidence"]
     fixed = make_pipeline(Nameless(vocabulary=[f"w{j}" for j in range(40)]), LogisticRegression())
     assert search_for(fixed, "per_feature", max_iter=3).fit(X, y).penalties_.shape == (40,)
 

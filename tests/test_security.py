@@ -73,6 +73,7 @@ def test_a_name_is_text_in_the_html_diagram(fitted):
         assert not MARKUP.search(shown._repr_html_())
 
 
+@pytest.mark.filterwarnings("ignore:constrained_layout")  # which finds no room for long names
 def test_a_name_is_text_in_a_figure(fitted):
     plt = pytest.importorskip("matplotlib.pyplot")
     search, _ = fitted

@@ -235,7 +235,7 @@ def test_distinct_penalties_are_named():
     penalties = np.array([0.0, 2.0, 3.0])
     assert shared(3).distinct(penalties, list("xyz"))[1] == ["all features"]
     np.testing.assert_array_equal(shared(3).distinct(penalties, list("xyz"))[0], [2.0])
-    values, names = groups([7, 3, 7, 5]).distinct(penalties, list("xyz"))  # the last feature is one of some split only
+    values, names, sizes = groups([7, 3, 7, 5]).distinct(penalties, list("xyz"))  # the last feature is one of some split only
     assert dict(zip(names, values.tolist(), strict=True)) == {"3": 2.0, "7": 0.0}
     assert per_feature(3).distinct(penalties, ("x", "y", "z"))[1] == ["x", "y", "z"]
 

@@ -1,4 +1,4 @@
-"""``.. sketch:: dual_step``: a sketch for docs/method.rst, drawn while the page is read; the directive's text is its caption.
+"""``.. sketch:: dual_step``: a sketch for a page, drawn while the page is read; the directive's text is its caption.
 
 A sketch is a function of this module that draws on a matplotlib figure. Backgrounds are transparent and colors of middle
 lightness, so that one file serves the light and the dark theme.
@@ -124,7 +124,43 @@ def _stationarity(z, q, y, c):
     return z + q * (sigma - y) - c, 1.0 + q * sigma * (1.0 - sigma)
 
 
-SKETCHES = {sketch.__name__: sketch for sketch in (pass_over_rows, table_row, dual_step)}
+def cross_fitting(figure):
+    """Five parts of the rows, what each is in the five descents, and what becomes of these."""
+    figure.set_size_inches(6.8, 3.0)
+    axes = _canvas(figure, (-1.9, 14.6), (-1.9, 6.3))
+    for part, descent in np.ndindex(5, 5):
+        after = (part - descent) % 5
+        color = VALIDATION if after == 0 else THIRD if after <= 2 else TRAIN
+        axes.add_patch(Rectangle((descent, 4 - part), 0.9, 0.88, color=color, alpha=0.95 if after == 0 else 0.45, lw=0))
+        if after == 0:
+            axes.text(descent + 0.45, 4.42 - part, "judge", ha="center", va="center", fontsize=7, color="white")
+    for k in range(5):
+        axes.text(k + 0.45, 5.15, f"{k + 1}", ha="center")
+        axes.text(-0.25, 4.42 - k, f"{k + 1}", ha="right", va="center")
+    axes.text(2.45, 5.75, "descent", ha="center")
+    axes.text(-1.0, 2.42, "part of the rows", ha="center", va="center", rotation=90)
+    roles = (
+        ("trains both inner splits", TRAIN),
+        ("trains one of two inner splits, validates the other", THIRD),
+        ("judges, and is not seen by the descent", VALIDATION),
+    )
+    for place, (text, color) in enumerate(roles):
+        axes.text(0.0, -0.55 * (place + 1), text, color=color, va="center")
+    stations = (
+        "five descents, each without its judge",
+        "the judges' mean loss\nchooses one number of steps",
+        "log penalties: the mean of the five",
+        "final fit on all rows",
+    )
+    for place, text in enumerate(stations):
+        y = 4.6 - 1.35 * place
+        axes.text(10.6, y, text, ha="center", va="center")
+        if place:
+            _arrow(axes, (10.6, y + (1.0 if place != 2 else 0.8)), (10.6, y + (0.5 if place == 1 else 0.3)))
+    _arrow(axes, (5.2, 4.6), (6.6, 4.6))
+
+
+SKETCHES = {sketch.__name__: sketch for sketch in (pass_over_rows, table_row, dual_step, cross_fitting)}
 
 
 def _canvas(figure, x, y):

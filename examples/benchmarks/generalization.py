@@ -9,11 +9,15 @@ sksid's settings were chosen; the others are shown apart.
     python examples/benchmarks/generalization.py --sets dna subj "made *" --seeds 3
 
 All that is measured is kept, a line for each fit, in ``--journal``; what is there is not measured again. A difference to
-LogisticRegressionCV is the mean over the seeds; its standard error is that of test rows within the seeds and of the seeds.
+LogisticRegressionCV, or to the shared penalty where that one runs out of time, is the mean over the seeds; its standard error
+is that of test rows within the seeds and of the seeds. With ``--swing``, ten seeds of the search on one draw of the test rows:
+how much the test loss of "auto" and of "per_feature" varies.
+
+    python examples/benchmarks/generalization.py --draw generalization.png
 """
 
-import argparse
 import fnmatch
+import itertools
 import time
 import warnings
 
@@ -32,6 +36,7 @@ from sksid import HypergradientSearchCV
 STRUCTURES = ("shared", "moments", "evidence", "per_feature", "auto")
 VALUES = np.logspace(-4, 4, 20)
 REFERENCE = "LogisticRegressionCV"
+REFERENCES = REFERENCE, "shared"  # the second, where the first runs out of time
 
 
 # ---- sets ---------------------------------------------------------------------------------------------------------------
@@ -118,101 +123,198 @@ METHODS = {name: searched(name) for name in STRUCTURES} | {
 def row_losses(model, X, y):
     """The log loss of each row."""
     probabilities = model.predict_proba(X)[np.arange(y.size), np.searchsorted(model.classes_, y)]
-    return -np.log(np.maximum(probabilities, 1e-15))
+    return -np.log(np.maximum(probabilities.astype(np.float64), 1e-15))
+
+
+def fitted(method, folds, seed, X, y, seconds):
+    """The fitted model, its processor time, and what has become of it."""
+    begin = time.process_time()
+    try:
+        with common.limit(seconds), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = METHODS[method](folds, seed, X.shape[1]).fit(X, y)
+    except TimeoutError:
+        return None, time.process_time() - begin, {"status": "over"}
+    except Exception as error:  # of one fit among thousands: the others go on
+        return None, time.process_time() - begin, {"status": "failed", "why": repr(error)[:200]}
+    return model, time.process_time() - begin, {"status": "ok"}
 
 
 def measure(name, X, y, seed, methods, journal, seconds):
-    """All methods on one draw of the test rows; a method that runs out of time on a set is not tried again there."""
+    """All methods on one draw of the test rows; a method that runs out of time on a set is not tried again there.
+
+    Losses are compared, row by row, with those of the first of ``REFERENCES`` that comes to an end.
+    """
+
+    def is_known(method):
+        late = journal.last(set=name, method=method, status="over")
+        return late or journal.last(set=name, method=method, seed=seed)
+
+    if all(is_known(method) for method in methods):
+        return
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
     folds = list(StratifiedKFold(5, shuffle=True, random_state=seed).split(X, y))
-    reference = None
-    for method in [REFERENCE, *(method for method in methods if method != REFERENCE)]:
-        known = journal.last(set=name, method=method, seed=seed)
+    against, reference = None, None
+    for method in [*REFERENCES, *(method for method in methods if method not in REFERENCES)]:
         late = journal.last(set=name, method=method, status="over")
-        if late or known and (method != REFERENCE or all(journal.last(set=name, method=m, seed=seed) for m in methods)):
+        if late or is_known(method) and (method not in REFERENCES or against):
             continue
-        try:
-            with common.limit(seconds), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                begin = time.process_time()
-                model = METHODS[method](folds, seed, X.shape[1]).fit(X, y)
-                spent = time.process_time() - begin
-        except TimeoutError:
-            journal.add(set=name, method=method, seed=seed, status="over")
+        model, spent, outcome = fitted(method, folds, seed, X, y, seconds)
+        if model is None:
+            journal.add(set=name, method=method, seed=seed, seconds=spent, **outcome)
             continue
         losses = row_losses(model, X_test, y_test)
-        reference = losses if method == REFERENCE else reference
-        paired = losses - reference if reference is not None else np.full(1, np.nan)
+        if against is None:
+            against, reference = method, losses
+        paired = losses - reference
         record = journal.add(
-            set=name, method=method, seed=seed, status="ok", loss=losses.mean(), seconds=spent,
-            accuracy=np.mean(model.predict(X_test) == y_test), difference=paired.mean(),
-            error=paired.std(ddof=1) / np.sqrt(paired.size) if paired.size > 1 else np.nan,
-            cv=-getattr(model, "best_score_", np.nan),
+            set=name, method=method, seed=seed, **outcome, loss=losses.mean(), seconds=spent,
+            accuracy=np.mean(model.predict(X_test) == y_test), against=against, difference=paired.mean(),
+            error=paired.std(ddof=1) / np.sqrt(paired.size), cv=-getattr(model, "best_score_", np.nan),
         )  # fmt: skip
         print(common.line({key: record[key] for key in ("set", "method", "seed", "loss", "difference", "error", "seconds")}))
+
+
+def swing(name, X, y, journal, seconds):
+    """The test losses on one draw of the test rows over ten seeds of the search."""
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(X, y))
+    for method, seed in itertools.product(("per_feature", "auto"), range(10)):
+        if not journal.last(set=name, method=f"{method} again", seed=seed):
+            model, spent, outcome = fitted(method, folds, seed, X, y, seconds)
+            loss = np.nan if model is None else row_losses(model, X_test, y_test).mean()
+            journal.add(set=name, method=f"{method} again", seed=seed, seconds=spent, loss=loss, **outcome)
 
 
 # ---- what is shown ------------------------------------------------------------------------------------------------------
 
 
-def summarize(journal, names, methods):
-    """A row for each set: the reference's loss, and of each method by how many percent it is less or more."""
-    rows = []
+class Set:
+    """The records of one set: of each method, the last of each seed, of fits that ended."""
+
+    def __init__(self, name, records):
+        self.name, self.methods = name, {}
+        for record in records:
+            if record["set"] == name and record["status"] == "ok":
+                self.methods.setdefault(record["method"], {})[record["seed"]] = record
+
+    def mean(self, method, key):
+        """Over the seeds; NaN where there are none."""
+        values = [record[key] for record in self.methods.get(method, {}).values()]
+        return float(np.mean(values)) if values else np.nan
+
+    @property
+    def against(self):
+        """The reference, and its mean loss."""
+        method = next((name for name in REFERENCES if name in self.methods), None)
+        return method, self.mean(method, "loss")
+
+    def difference(self, method):
+        """To the reference, and its standard error: that of test rows within the seeds, and of the seeds; in percent."""
+        reference, loss = self.against
+        records = [r for r in self.methods.get(method, {}).values() if r.get("against", REFERENCE) == reference]
+        if not records:
+            return np.nan, np.nan
+        differences, errors = (np.array([record[key] for record in records]) for key in ("difference", "error"))
+        spread = differences.var(ddof=1) if differences.size > 1 else 0.0
+        return 100 * differences.mean() / loss, 100 * np.sqrt((spread + np.mean(errors**2)) / differences.size) / loss
+
+    def between(self, first, second):
+        """By how many percent the first method's loss is above the second's, and the standard error of that over the seeds."""
+        one, other = self.methods.get(first, {}), self.methods.get(second, {})
+        gaps = np.array([one[seed]["loss"] - other[seed]["loss"] for seed in one.keys() & other.keys()])
+        if gaps.size == 0:
+            return np.nan, np.nan
+        error = gaps.std(ddof=1) / np.sqrt(gaps.size) if gaps.size > 1 else np.nan
+        return 100 * gaps.mean() / self.mean(second, "loss"), 100 * error / self.mean(second, "loss")
+
+    def row(self, half):
+        """Of the table."""
+        reference, loss = self.against
+        row = {"set": self.name, "half": half, "against": reference, "loss": loss}
+        for method in METHODS:
+            if method != REFERENCE:
+                row[method], row[f"{method} se"] = self.difference(method)
+        row["auto to elastic net"], row["auto to elastic net se"] = self.between("auto", "elastic net")
+        row["auto to shared"], row["auto to shared se"] = self.between("auto", "shared")
+        row["auto / shared seconds"] = self.mean("auto", "seconds") / self.mean("shared", "seconds")
+        for method in ("per_feature", "auto"):
+            losses = [record["loss"] for record in self.methods.get(f"{method} again", {}).values()]
+            row[f"{method} swing"] = 100 * np.std(losses) / loss if len(losses) > 1 else np.nan
+        return row
+
+
+def summarize(records, names):
+    """A row for each set, and what they come to in each half of the sets."""
     chosen_on = sorted(set(names) - set(MADE) - set(common.FROM_SKLEARN))[::2]
-    for name in names:
-        own = {m: _of_seeds(r for r in journal.records if (r["set"], r["method"]) == (name, m)) for m in methods}
-        if not own.get(REFERENCE):
-            continue
-        loss = np.mean([record["loss"] for record in own[REFERENCE]])
-        row = {"set": name, "half": "chosen on" if name in chosen_on else "other", "loss": loss}
-        for method, records in own.items():
-            if method == REFERENCE:
-                continue
-            differences, errors = (np.array([record[key] for record in records]) for key in ("difference", "error"))
-            spread = differences.std(ddof=1) ** 2 / differences.size if differences.size > 1 else 0.0
-            within = np.mean(errors**2) / max(differences.size, 1) if records else np.nan
-            row[method] = 100 * differences.mean() / loss if records else np.nan
-            row[f"{method} se"] = 100 * np.sqrt(spread + within) / loss if records else np.nan
-        times = {m: np.median([record["seconds"] for record in own[m]]) for m in ("shared", "auto") if own.get(m)}
-        row["auto / shared seconds"] = times["auto"] / times["shared"] if len(times) == 2 else np.nan
-        rows.append(row)
-    return rows
+    found = (Set(name, records) for name in names)
+    rows = [one.row("chosen on" if one.name in chosen_on else "other") for one in found if one.against[0]]
+    return {"rows": rows, "summary": [_half(half, [r for r in rows if r["half"] == half]) for half in ("chosen on", "other")]}
 
 
-def _of_seeds(records):
-    """The last record of each seed, of fits that ended."""
-    return [record for record in {record["seed"]: record for record in records}.values() if record["status"] == "ok"]
+def _half(half, rows):
+    """How often "auto" is better or worse than one C, and than the elastic net; how long it takes; how it swings."""
+    rows = [row for row in rows if np.isfinite(row["auto"])]
+    nets = [row for row in rows if np.isfinite(row["auto to elastic net"])]
+    above = [row for row in nets if row["auto to elastic net"] > row["auto to elastic net se"]]
+    auto, worst = np.array([row["auto"] for row in rows]), max(rows, key=lambda row: row["auto"], default=None)
+    seconds = np.array([row["auto / shared seconds"] for row in rows])
+    swings = np.array([row["auto swing"] / row["per_feature swing"] for row in rows if row["per_feature swing"] > 0])
+    return {
+        "half": half,
+        "sets": len(rows),
+        "mean": float(auto.mean()) if rows else np.nan,
+        "better by 1%": int((auto <= -1).sum()),
+        "better by 5%": int((auto <= -5).sum()),
+        "worse by 0.5% and 2 se": sum(row["auto"] > max(0.5, 2 * row["auto se"]) for row in rows),
+        "worst": f"{worst['set']} {worst['auto']:+.1f}%" if worst else "-",
+        "not above elastic net": f"{len(nets) - len(above)} of {len(nets)}",
+        "median seconds": float(np.median(seconds)) if rows else np.nan,
+        "most seconds": float(seconds.max()) if rows else np.nan,
+        "median swing": float(np.median(swings)) if swings.size else np.nan,
+    }
 
 
-def show(rows):
-    """The table, and how often "auto" is better or worse."""
-    common.table(rows)
-    for half in ("chosen on", "other"):
-        auto = np.array([row["auto"] for row in rows if row["half"] == half])
-        auto = auto[np.isfinite(auto)]
-        if auto.size:
-            better = [int((auto <= -limit).sum()) for limit in (1, 5)]
-            print(
-                f"{half}: {auto.size} sets, mean {auto.mean():+.1f}%, better by 1% on {better[0]}, by 5% on {better[1]}, "
-                f"worst {auto.max():+.1f}%"
-            )
+def show(numbers):
+    """The tables."""
+    shown = [name for name in METHODS if name != REFERENCE]
+    print("test log loss above that of one converged C, in percent, and its standard error\n")
+    common.table(
+        [
+            {key: row[key] for key in ("set", "half", "loss")}
+            | {name: _percent(row[name], row[f"{name} se"]) for name in shown}
+            for row in numbers["rows"]
+        ]
+    )
+    print()
+    common.table(numbers["summary"])
+    print('\n"auto" to one C; seconds are those of "auto" over those of "shared", swings over those of "per_feature"')
 
 
-def draw(rows, path):
-    """Each method's difference to one C, a line for each set."""
-    import matplotlib.pyplot as plt
+def _percent(difference, error):
+    return f"{difference:+.1f} ± {error:.1f}" if np.isfinite(difference) else "-"
 
-    methods = [m for m in METHODS if m != REFERENCE and any(np.isfinite(row.get(m, np.nan)) for row in rows)]
-    rows = sorted(rows, key=lambda row: row.get("auto", 0.0))
-    figure, ax = plt.subplots(figsize=(7, 1 + 0.28 * len(rows)), layout="constrained")
-    for method in methods:
-        strong = {"color": "black", "zorder": 3, "markersize": 7} if method == "auto" else {"alpha": 0.6, "markersize": 5}
-        ax.plot([row.get(method, np.nan) for row in rows], range(len(rows)), "o", label=method, **strong)
-    ax.axvline(0.0, color="grey", linewidth=1)
+
+def draw(numbers, path):
+    """Each method's difference to one C, a line for each set; the bar of "auto" is a standard error both ways."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = sorted(numbers["rows"], key=lambda row: np.nan_to_num(row["auto"]))
+    figure, ax = plt.subplots(figsize=(8, 1.4 + 0.24 * len(rows)), layout="constrained")
+    for method in (name for name in METHODS if name not in (REFERENCE, "shared", "auto")):
+        ax.plot([row[method] for row in rows], range(len(rows)), "o", alpha=0.6, markersize=5, label=method)
+    errors = [row["auto se"] for row in rows]
+    ax.errorbar([row["auto"] for row in rows], range(len(rows)), xerr=errors, fmt="o", color="black", label="auto", capsize=2)
+    ax.axvline(0.0, color="gray", linewidth=1)
     ax.set_yticks(range(len(rows)), [row["set"] for row in rows])
-    ax.set(xlabel="test log loss against one converged C, %", xscale="symlog")
-    ax.legend()
-    figure.savefig(path, dpi=120)
+    ax.set(xlabel="test log loss above that of one converged C, %")
+    ax.set_xscale("symlog", linthresh=1.0)
+    ax.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=4)
+    figure.savefig(path, dpi=100)
 
 
 def main():
@@ -221,11 +323,14 @@ def main():
     parser.add_argument("--sets", nargs="+", default=["*"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--swing", action="store_true", help="ten seeds of the search on one draw of the test rows, too")
     parser.add_argument("--limit-seconds", type=float, default=600.0, help="for one fit")
     parser.add_argument("--journal", default=str(common.HERE / "results" / "generalization.jsonl"))
-    parser.add_argument("--report", action=argparse.BooleanOptionalAction, default=False, help="measure nothing")
-    parser.add_argument("--draw", metavar="PNG", help="draw what there is")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
+    parser.add_argument("--draw", metavar="PNG", help="draw the saved results and do nothing else")
     args = parser.parse_args()
+    if args.draw:
+        return draw(common.saved("generalization"), args.draw)
     if args.quick:
         args.seeds, args.limit_seconds = 1, min(args.limit_seconds, 5.0)
     known, journal = sets(), Journal(args.journal)
@@ -234,11 +339,11 @@ def main():
         X, y = known[name]()
         for seed in range(args.seeds):
             measure(name, X, y, seed, args.methods, journal, args.limit_seconds)
-    rows = summarize(journal, sorted(known), list(METHODS))
-    show(rows)
-    if args.draw:
-        draw(rows, args.draw)
-    common.finish("generalization", args, rows)
+        if args.swing:
+            swing(name, X, y, journal, args.limit_seconds)
+    numbers = summarize(journal.records, sorted(known))
+    show(numbers)
+    common.finish("generalization", args, numbers)
 
 
 if __name__ == "__main__":

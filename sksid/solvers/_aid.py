@@ -137,7 +137,11 @@ class Aid:
         sides = np.zeros((2, F, K, problem.n_features + 1))
         for side, (coef, intercept) in zip(sides, start or (), strict=False):
             side[..., :-1], side[..., -1] = coef, intercept
-        lower = problem.objective(TRAIN)
+        lower, held = problem.objective(TRAIN), problem.held
+        if held is not None:
+            mask = np.isfinite(held)
+            sides[:, mask], lower = 0.0, replace(lower, held=mask)
+            sides[0, mask, -1] = held[mask]
         costs = preconditioners.costs_of(lower, self.max_direct)
         return AidState(
             coef=sides[0],

@@ -88,6 +88,7 @@ class Dual:
         """
         state = zeros_at(problem, log_penalties, proximal_weight=self.proximal_weight, seed=seed)
         state.least_proximal_weight = least_weight(problem, log_penalties, state.dtype)
+        _hold(problem, state)
         set_weights(problem, state, kernels.evaluate(problem, state, 0, min(problem.n_rows, SAMPLE)))
         return state if start is None else self._start_at(problem, state, start)
 
@@ -115,6 +116,7 @@ class Dual:
             vectors = np.flatnonzero(np.repeat(splits, problem.n_outputs))
             state.duals[:, side, vectors] = 0
             state.table[np.ix_(np.append(state.unpenalized, problem.n_features), side * n_vectors + vectors)] = 0
+        _hold(problem, state)
         return rebuilt(problem, state) if (useless | too_far).any() else state
 
     def advance(self, problem: Problem, state: DualState, n_epochs: float = 1.0) -> DualState:
@@ -263,6 +265,13 @@ def _evaluate(problem, state, losses_only=False):
     sums = np.sum([kernels.evaluate(problem, state, *part, losses_only) for part in ranges(problem, state)], axis=0)
     check_finite(sums, "dual")
     return sums
+
+
+def _hold(problem, state):
+    """Begin with the intercepts of classes without training rows where no row pulls at them."""
+    if problem.held is not None:
+        held = problem.held.ravel()
+        state.table[-1, np.flatnonzero(np.isfinite(held))] = held[np.isfinite(held)]
 
 
 def _restart_adjoint(problem, state):

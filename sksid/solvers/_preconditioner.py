@@ -173,8 +173,9 @@ def _whole(gram, own):
     K, m = own.shape
     H = gram.copy()
     H[np.diag_indices_from(H)] += own.ravel()
-    for feature in np.flatnonzero((own == 0).all(axis=0)) if K > 1 else ():
-        at = feature + m * np.arange(K)  # one constant added to all outputs changes nothing: give it a curvature
+    for feature in np.flatnonzero((own == 0).any(axis=0)) if K > 1 else ():
+        at = feature + m * np.flatnonzero(own[:, feature] == 0)
+        # one constant added to all of these outputs changes nothing: give it a curvature
         H[np.ix_(at, at)] += max(H[at, at].mean(), np.finfo(float).tiny)
     return H
 
