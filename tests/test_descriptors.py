@@ -379,7 +379,7 @@ def test_an_error_within_a_descriptor_says_whose_it_is():
     with pytest.raises(TypeError, match="two.* takes 2 positional arguments") as caught:
         search_for(two).fit(X, Y)
     (note,) = caught.value.__notes__
-    assert note.startswith("This was raised by the descriptor 'two' of the parameter structure, for all rows. Give a function of")
+    assert note.startswith("This was raised by the descriptor 'two' of the parameter structure, for all rows. Give")
 
 
 def test_many_columns_are_many_hyperparameters():
