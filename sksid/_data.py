@@ -9,13 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import column_or_1d
 
+from sksid._checks import check_size
 from sksid._describe import FeatureRows, Training, as_descriptors
 from sksid._estimators import Target, final_step
 from sksid._features import Features, make_structure
-from sksid._pipeline import View, is_stateless, make_split_view, make_view, resamples
+from sksid._pipeline import View, is_stateless, make_split_views, make_view, resamples
 from sksid._samples import Samples, make_samples
 from sksid._sklearn import check_sample_weight
 from sksid._splits import Splits
@@ -280,9 +280,7 @@ def prepare(
     margin = AUTO_MARGIN if wanted.is_auto else 0.0
     wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping, resamples(estimator))
     if not is_stateless(estimator):
-        made = Parallel(n_jobs=n_jobs)(
-            delayed(make_split_view)(estimator, X, y, routed.estimator.fit, train, [val]) for train, val in samples.splits
-        )
+        made = make_split_views(estimator, X, y, routed.estimator.fit, samples.splits, n_jobs)
         wanted, split_views, features = _place_features(wanted, view, features, made)
         if resamples(estimator):
             samples = samples.with_resampled([*(own.view.y for own in split_views), view.y], target.fit_intercept)
@@ -332,7 +330,9 @@ def _weights(view, resampled=False):
         return None
     if resampled:
         raise ValueError(WEIGHTLESS)
-    return check_sample_weight(sample_weight, view.X, dtype=np.float64, ensure_non_negative=True)
+    weights = check_sample_weight(sample_weight, view.X, dtype=np.float64, ensure_non_negative=True)
+    check_size(weights, "sample_weight", "Divide the weights by their mean.")
+    return weights
 
 
 # ---- features: of the refit, and of each split -------------------------------------------------------------------------

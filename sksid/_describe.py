@@ -116,7 +116,10 @@ class Descriptor:
                 params = {"sample_weight": sample_weight} if weighted else {}
                 given = clone(self.function).fit(X, y, **params).transform(X)
         except Exception as error:
-            error.add_note(f"This was raised by the descriptor {self.name!r} of the parameter structure, for {where}.")
+            error.add_note(
+                f"This was raised by the descriptor {self.name!r} of the parameter structure, for {where}. Give a function of "
+                "(X, y, sample_weight), or an object whose fit takes (X, y)."
+            )
             raise
         return given.toarray() if sp.issparse(given) else np.asarray(given)
 

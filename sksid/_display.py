@@ -8,6 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from sksid._drawing import axes_of, check_drawable, line_style, stagger
+from sksid._tasks import one_line
+
+# of a stage's name, in which a dollar sign is a dollar sign
+STYLE: dict[str, Any] = {"va": "bottom", "fontsize": "small", "annotation_clip": False, "parse_math": False}
 
 
 class HypergradientSearchDisplay:
@@ -138,7 +142,8 @@ class HypergradientSearchDisplay:
         self.best_line_ = None
         if self.best_index is not None:
             self.best_line_ = self._mark(self.best_index, criterion[self.best_index])
-        self.ax_.set(xlabel="outer step", ylabel=self.score_name.removeprefix("neg_").replace("_", " "))
+        self.ax_.set_xlabel("outer step")
+        self.ax_.set_ylabel(one_line(self.score_name).removeprefix("neg_").replace("_", " "), parse_math=False)
         self.ax_.xaxis.get_major_locator().set_params(integer=True)
         self._name_stages(begins)
         self.ax_.legend()
@@ -162,8 +167,8 @@ class HypergradientSearchDisplay:
             return
         top = self.ax_.get_xaxis_transform()
         for step in (0, *begins):
-            label = "\n".join(filter(None, (self.stages[step], (self.gains or {}).get(self.stages[step]))))
+            label = "\n".join(filter(None, (one_line(self.stages[step]), (self.gains or {}).get(self.stages[step]))))
             place = {"xy": (step - 0.5, 1.0), "xycoords": top, "xytext": (2, 3), "textcoords": "offset points"}
-            self.text_.append(self.ax_.annotate(label, **place, va="bottom", fontsize="small", annotation_clip=False))
+            self.text_.append(self.ax_.annotate(label, **place, **STYLE))
             self.ax_.axvline(step - 0.5, color="grey", linestyle=":", linewidth=1, zorder=0)
         stagger(self.ax_, self.text_)

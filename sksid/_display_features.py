@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from sksid._drawing import axes_of, check_drawable, feature_names, final_step, keep_apart, label_decades, line_style
+from sksid._tasks import one_line
 
 MANY = 12  # from so many names on they are small
 
@@ -130,7 +131,7 @@ class PenaltyDisplay:
         if len(rest):
             self.bars_ = self._density(penalties[rest], n_named - 0.25, room - 0.75)
             rows, labels = np.append(rows, n_named + (room - 1) / 2), [*labels, f"{len(rest):,} more"]
-        self.ax_.set_yticks(rows, labels, fontsize="small" if len(rows) > MANY else None)
+        self.ax_.set_yticks(rows, labels, fontsize="small" if len(rows) > MANY else None, parse_math=False)
         self.ax_.set_ylim(-0.75, rows.max() + 0.75)
         self.ax_.grid(axis="y", alpha=0.3)
         self._mark_shared()
@@ -143,7 +144,8 @@ class PenaltyDisplay:
     def _labels(self) -> list[str]:
         """Names, with how many features stand behind each."""
         sizes = np.ones(len(self.names), dtype=int) if self.sizes is None else np.asarray(self.sizes)
-        return [f"{name} ({size:,})" if size > 1 else str(name) for name, size in zip(self.names, sizes, strict=True)]
+        names = map(one_line, self.names)
+        return [f"{name} ({size:,})" if size > 1 else name for name, size in zip(names, sizes, strict=True)]
 
     def _density(self, penalties: NDArray[np.float64], bottom: float, height: float) -> Any:
         """How many there are at each penalty, as a silhouette on these rows."""
@@ -280,7 +282,7 @@ class CoefficientDisplay:
         """The name beside a dot, on the side that is away from the diagonal."""
         side = {"xytext": (-5, 0), "ha": "right"} if y > x else {"xytext": (5, 0), "ha": "left"}
         place = {"xy": (x, y), "textcoords": "offset points", "va": "center", "fontsize": "small"}
-        return self.ax_.annotate(str(name), **place, **side)
+        return self.ax_.annotate(one_line(name), **place, **side, parse_math=False)
 
 
 def _shared_penalty(search: BaseEstimator) -> float | None:

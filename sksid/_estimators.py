@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.class_weight import compute_class_weight
 
+from sksid._checks import check_size
 from sksid._sklearn import LogisticRegression, SGDClassifier, validate_parameters
 
 
@@ -91,6 +92,7 @@ class Target:
                 f"estimator: class_weight={self.class_weight!r} gives class {without!r} no positive weight. Set positive "
                 "weights, or leave its rows out."
             )
+        check_size(weights, "estimator: class_weight", "Set smaller weights.")
         return weights
 
 

@@ -85,7 +85,9 @@ class Features:
             for name in columns.tolist():
                 chosen |= self._named(name, parameter)
         elif columns.dtype.kind == "b" and columns.shape != own.shape:
-            raise ValueError(f"{parameter} has a mask of {columns.size} entries, but there are {own.size} features.")
+            raise ValueError(
+                f"{parameter} has a mask of {columns.size} entries, but there are {own.size} features. Give one for each."
+            )
         elif columns.dtype.kind == "b" or columns.dtype.kind in "iu" and (np.abs(columns + 0.5) < own.size).all():
             own[columns] = True
         else:
@@ -104,7 +106,7 @@ class Features:
         if not found.any():
             raise ValueError(
                 f"{parameter} names {name!r}, which is no feature that reaches the final step, nor a transformer. "
-                f"There are {', '.join(map(repr, self.names[:5]))}, ..."
+                f"Give one of {', '.join(map(repr, self.names[:5]))}, ..."
             )
         return found
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,16 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils.parallel import Parallel, delayed
 
+from sksid._checks import check_size
 from sksid._estimators import final_step
 from sksid._sklearn import check_method_params, validate_data
+from sksid._splits import Splits
 
 # They see one row at a time. By their names, so that none of them is imported for a search without it.
 ROW_BY_ROW = ("AdditiveChi2Sampler", "Binarizer", "FeatureHasher", "HashingVectorizer", "Normalizer")
+SCALE = "Scale the features, with MaxAbsScaler or StandardScaler."
 UNNAMED = (AttributeError, ValueError, NotFittedError)  # what get_feature_names_out raises where there are no names
 
 
@@ -218,9 +223,11 @@ def make_view(estimator: BaseEstimator, X: Any, y: Any, params: dict, rows: NDAr
 
 
 def _check(checker: BaseEstimator, X: Any, **arguments: Any) -> Any:
-    return validate_data(
+    checked = validate_data(
         checker, X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32], order="C", **arguments
     )
+    check_size(checked[0] if "y" in arguments else checked, "X", SCALE)
+    return checked
 
 
 def make_split_view(
@@ -229,6 +236,19 @@ def make_split_view(
     """Fit the preprocessing on the rows ``train``: the View, and each of the row sets ``others`` (index arrays) transformed."""
     view = make_view(estimator, X, y, params, train)
     return view, [view.transform(_safe_indexing(X, rows)) if rows.size else view.X[:0] for rows in others]
+
+
+def make_split_views(estimator: BaseEstimator, X: Any, y: Any, params: dict, splits: Splits, n_jobs: int | None) -> list:
+    """``make_split_view`` of each split, with its validation rows, in processes."""
+    jobs = (delayed(make_split_view)(estimator, X, y, params, train, [val]) for train, val in splits)
+    try:
+        return Parallel(n_jobs=n_jobs)(jobs)
+    except PicklingError as error:
+        error.add_note(
+            "n_jobs: processes preprocess the splits, and large data are handed to them in files. Set n_jobs=None, or the "
+            "environment variable JOBLIB_TEMP_FOLDER to a directory with room."
+        )
+        raise
 
 
 def with_final(pipeline: Pipeline | None, model: BaseEstimator) -> BaseEstimator:

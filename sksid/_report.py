@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -87,13 +88,20 @@ class SplitScorer:
         else:
             X, model = _safe_indexing(self.X, val), view.with_model(model)
         params = check_method_params(self.X, params=self.score_params, indices=val)
-        return with_labels(self.scorers, classes)(model, X, _safe_indexing(self.y, val), **params)
+        return _checked(with_labels(self.scorers, classes)(model, X, _safe_indexing(self.y, val), **params))
 
     @property
     def _only_predictions(self):
         scorers = self.scorers
         scorers = scorers._scorers.values() if isinstance(scorers, MultimetricScorer) else [scorers]
         return all(isinstance(scorer, BaseScorer) for scorer in scorers)
+
+
+def _checked(score):
+    for one in score.values() if isinstance(score, dict) else [score]:
+        if not isinstance(one.item() if hasattr(one, "item") else one, Number):
+            raise ValueError(f"scoring must return a number, or a dict of numbers by name, got {one!r:.80}.")
+    return score
 
 
 # ---- the table and its best row ----------------------------------------------------------------------------------------

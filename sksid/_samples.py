@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import check_cv
 from sklearn.utils.multiclass import check_classification_targets
 
+from sksid._checks import encoded
 from sksid._estimators import Target, check_classes
 from sksid._splits import Splits, check_splits, class_mass, packed
 from sksid.problem import as_indices
@@ -169,8 +170,8 @@ def make_samples(
     split_params : dict
         Of the splitter.
     """
+    classes, labels = encoded(given)
     check_classification_targets(given)
-    classes, labels = np.unique(given, return_inverse=True)
     labels = labels.astype(np.int32)
     check_classes(final, classes)
     splits = as_indices(check_cv(cv, given, classifier=True).split(X, y, **split_params), labels.size)

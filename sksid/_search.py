@@ -176,13 +176,18 @@ class HypergradientSearchCV(BaseSearchCV):
     """
 
     _parameter_constraints: dict = {
-        **{name: BaseSearchCV._parameter_constraints[name] for name in ("scoring", "n_jobs", "refit", "cv", "verbose")},
+        **{name: BaseSearchCV._parameter_constraints[name] for name in ("scoring", "refit", "cv", "verbose")},
         "estimator": [HasMethods(["fit"])],
         "structure": [str, "array-like", "sparse matrix", dict, Structure, callable, HasMethods(["fit", "transform"])],
         "unpenalized": [None, str, slice, "array-like"],
         "solver": [StrOptions({"auto", *solvers.NAMES}), HasMethods(["init", "advance", "coefficients"])],
         "max_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "tol": [Interval(numbers.Real, 0, None, closed="neither")],
+        "n_jobs": [
+            None,
+            Interval(numbers.Integral, None, -1, closed="right"),
+            Interval(numbers.Integral, 1, None, closed="left"),
+        ],
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],

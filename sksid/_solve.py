@@ -217,13 +217,13 @@ class _Watch:
         allowed = rtol * self.size + value_tol * self.value
         if self.progress.tells_errors:
             return self.error <= allowed and self.value_error <= min(value_rtol, rtol) * self.value
-        known = self.history and (self.progress.changes or self.residuals[-1] ** 2 * self.size <= 4.0 * allowed)
+        known = self.history and (self.progress.changes or self.residuals[-1] * self.residuals[-1] * self.size <= 4.0 * allowed)
         return bool(known) and self.error <= allowed and self.value_error <= value_rtol * self.value
 
     def missing(self, rtol, value_tol, value_rtol):
         """The shares of their errors that W and V may keep; above 1 where they have less than was asked for."""
         allowed, least = rtol * self.size + value_tol * self.value, LEAST_UNKNOWN if self.share is None else LEAST
-        gradient = float(allowed / self.error) if self.error > 0 else MOST
+        gradient = float(allowed / self.error) if MOST * self.error > allowed else MOST
         value = min(value_rtol, rtol) * self.value / max(self.value_error, np.finfo(float).tiny)
         adjoint = min(MOST, gradient) if gradient >= 1 else max(least, 0.5 * gradient)
         lower = adjoint if value >= 1 else max(least, 0.5 * min(value, gradient))
@@ -236,7 +236,10 @@ class _Watch:
 
     def stalls(self):
         """Whether the solver's own bounds fall no more: what is left is rounding, or beyond it."""
-        return self.progress.tells_errors and len(self.bounds) > 2 and self.bounds[-1] > 0.5 * self.bounds[-3]
+        if not self.progress.tells_errors or len(self.bounds) < 3:
+            return False
+        lost = self.progress.value_error == np.inf or not np.isfinite(self.bounds[-3:]).any()
+        return lost or self.bounds[-1] > 0.5 * self.bounds[-3]
 
 
 def _share_of_bounds(bounds, history, known):

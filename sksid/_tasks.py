@@ -82,9 +82,20 @@ class SearchTasks:
 
 def line_of(step: Step) -> str:
     """What ``verbose`` prints of a step."""
-    nested = "nested " if step.is_nested else ""
+    name, nested = one_line(step.structure.name), "nested " if step.is_nested else ""
     penalized = step.log_penalties[np.isfinite(step.log_penalties)]
     return (
-        f"[HypergradientSearchCV] {step.structure.name}: {nested}loss {step.value:.6f}, geometric mean of the penalties "
+        f"[HypergradientSearchCV] {name}: {nested}loss {step.value:.6f}, geometric mean of the penalties "
         f"{np.exp(penalized.mean()):.4g} ({step.n_epochs:.1f} epochs, {step.seconds:.2f} s)"
     )
+
+
+def one_line(text: Any) -> str:
+    r"""A name that a user or a table has given, as it may stand in a line of text: what cannot be printed is escaped.
+
+    Examples
+    --------
+    >>> print(one_line("a\nb"))
+    a\nb
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))

@@ -130,6 +130,7 @@ def standardized(column: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArra
     Zeros where those features differ by rounding only.
     """
     values, out = column[seen], np.zeros(column.size)
+    values = np.ldexp(values, -np.frexp(np.abs(values).max(initial=0.0))[1])  # whose squares do not overflow
     out[seen] = _standard(values, ROUNDING * np.abs(values).max(initial=0.0))
     return out
 

@@ -13,6 +13,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from sksid import solvers
+from sksid._checks import check_size, encoded
 from sksid._describe import FeatureRows
 from sksid._features import Features, make_structure
 from sksid._solve import Result, fit, solve, warn_unless_converged
@@ -151,6 +152,7 @@ def hypergradient(
     ((30,), True)
     """
     X = check_array(X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32])
+    check_size(X, "X", "Scale the features.")
     labels, classes, weights = _check_rows(X, y, sample_weight)
     splits = as_indices(splits, labels.size)
     splits = check_splits(splits, labels, classes, weights, fit_intercept)
@@ -190,7 +192,8 @@ def _check_rows(X, y, sample_weight):
         sample_weight = check_array(sample_weight, ensure_2d=False, **settings)
         if sample_weight.shape != (X.shape[0],):
             raise ValueError(f"sample_weight has shape {sample_weight.shape}, but X has {X.shape[0]} rows. Give one for each.")
-    classes, labels = np.unique(y, return_inverse=True)
+        check_size(sample_weight, "sample_weight", "Divide the weights by their mean.")
+    classes, labels = encoded(y)
     if classes.size < 2:
         raise ValueError("y has one class only. Give labels of two classes or more.")
     return labels, classes, sample_weight

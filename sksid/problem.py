@@ -360,6 +360,32 @@ def search_dtype(rows: Any, n_splits: int) -> Any:
 
 
 def as_indices(splits: Iterable, n_rows: int) -> list[tuple[NDArray, NDArray]]:
-    """Splits as arrays of row numbers; masks and numbers from the end are taken, too."""
+    """Splits as arrays of row numbers; slices, masks and numbers from the end are taken, too.
+
+    Raises
+    ------
+    ValueError
+        Where a split is anything else than a pair of these.
+    """
     numbers = np.arange(n_rows, dtype=np.int32 if n_rows <= np.iinfo(np.int32).max else np.int64)
-    return [(numbers[np.asarray(train)], numbers[np.asarray(val)]) for train, val in splits]
+    return [_pair(k, split, numbers) for k, split in enumerate(splits)]
+
+
+def _pair(k, split, numbers):
+    why = "arrays of row numbers have one axis"
+    try:
+        train, val = (_numbered(part, numbers) for part in split)
+        if train.ndim == val.ndim == 1:
+            return train, val
+    except (IndexError, TypeError, ValueError) as error:
+        why = str(error)
+    raise ValueError(
+        f"cv: split {k} is no pair of training and validation rows: {why}. Give two arrays of row numbers, from 0 to "
+        f"{numbers.size - 1}, or two masks of {numbers.size} entries."
+    )
+
+
+def _numbered(part, numbers):
+    if np.size(part) == 0:
+        return numbers[:0]
+    return numbers[part if isinstance(part, slice) else np.asarray(part)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.special import expit, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
@@ -61,3 +62,59 @@ def central_differences(value, theta, step=1e-2):
 def relative_error(actual, desired):
     """The largest deviation, as a share of the largest entry."""
     return np.max(np.abs(actual - desired)) / np.max(np.abs(desired))
+
+
+class Lower:
+    """The lower level of one split, dense and in float64, in coordinates u_j = w_j √λ_j, where every penalty is 1.
+
+    Coefficients U are (n_outputs, n_features + 1), the intercept last; there is one output for two classes.
+    """
+
+    def __init__(self, X, codes, weights, log_penalties, n_classes, fit_intercept=True):
+        logs, self.n_outputs = np.asarray(log_penalties, dtype=float), 1 if n_classes == 2 else n_classes
+        self.roots = np.exp(np.where(np.isfinite(logs), -0.5 * logs, 0.0))
+        self.rows = np.column_stack([X * self.roots, np.full(len(X), float(fit_intercept))])
+        self.penalized = np.append(np.isfinite(logs), False).astype(float)
+        self.targets = np.eye(n_classes)[codes][:, -self.n_outputs :]
+        self.weights = weights
+
+    def coordinates(self, coef, intercept):
+        return np.column_stack([coef / self.roots, np.broadcast_to(intercept, self.n_outputs)])
+
+    def losses(self, U):
+        """The log loss of every row."""
+        Z = self.rows @ U.T
+        whole = np.column_stack([np.zeros(len(Z)), Z]) if self.n_outputs == 1 else Z
+        return logsumexp(whole, axis=1) - (Z * self.targets).sum(axis=1)
+
+    def value(self, U):
+        return self.weights @ self.losses(U) + 0.5 * (self.penalized * U**2).sum()
+
+    def probabilities(self, U):
+        """Of the second of two classes, (n_rows, 1), else of each."""
+        Z = self.rows @ U.T
+        return expit(Z) if self.n_outputs == 1 else softmax(Z, axis=1)
+
+    def solution(self, n_steps=300):
+        """U by damped Newton steps, from zero."""
+        U, m = np.zeros((self.n_outputs, self.rows.shape[1])), self.rows.shape[1]
+        damping = 0.0
+        for _ in range(n_steps):
+            P = self.probabilities(U)
+            gradient = (self.weights[:, None] * (P - self.targets)).T @ self.rows + self.penalized * U
+            curved = self.weights[:, None, None] * (
+                np.einsum("ia,ab->iab", P, np.eye(self.n_outputs)) - P[:, :, None] * P[:, None]
+            )
+            hessian = np.einsum("iab,ij,il->ajbl", curved, self.rows, self.rows, optimize=True).reshape(U.size, U.size)
+            hessian += np.diag(np.tile(self.penalized + damping, self.n_outputs))
+            units = np.sqrt(np.diag(hessian)) + np.finfo(float).tiny
+            step = np.linalg.lstsq(hessian / units / units[:, None], gradient.ravel() / units, rcond=1e-15)[0] / units
+            step = step.reshape(-1, m)
+            before, size = self.value(U), 1.0
+            while not self.value(U - size * step) <= before and size > 1e-12:
+                size /= 2
+            U = U - size * step if size > 1e-12 else U
+            if abs((gradient * step).sum()) <= 1e-13 * (1e-30 + before):
+                break
+            damping = 0.0 if size == 1.0 else max(1e-10, 10 * damping) if size < 0.1 else damping
+        return U

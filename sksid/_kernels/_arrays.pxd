@@ -16,10 +16,8 @@ cdef extern from "_compiler.h" nogil:
 
 
 cdef inline void *address(str name, array, dtype, tuple shape, bint writable=False) except? NULL:
-    """Where the array's data begins, once it is what the kernels take for granted; NULL for None."""
+    """Where the array's data begins, once it is what the kernels take for granted."""
     cdef Py_buffer view
-    if array is None:
-        return NULL
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be an ndarray, got {type(array).__name__}.")
     if array.dtype != dtype:

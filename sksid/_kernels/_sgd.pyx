@@ -80,8 +80,10 @@ cdef int bind_table(n_rows, table, weights, proba, offset, sgd_level *level) exc
         raise ValueError("the linear system has both proba and offset, the lower level neither.")
     level.table = address("table", table, real, (level.n_features + 1, level.width), True)
     level.weights = address("weights", weights, real, (n_rows,))
-    level.proba = address("proba", proba, real, (n_rows, padded))
-    level.offset = address("offset", offset, real, (level.n_features + 1, padded))
+    level.proba = level.offset = NULL
+    if proba is not None:
+        level.proba = address("proba", proba, real, (n_rows, padded))
+        level.offset = address("offset", offset, real, (level.n_features + 1, padded))
     level.real_size = real.itemsize
     return 0
 

@@ -184,12 +184,13 @@ class Aid:
         if state.outputs is None:
             state.outputs = lower.outputs(state.coef)
         before = np.zeros(state.coef.shape[0])
-        totals, stalls, best = np.maximum(lower.weights.sum(axis=1), np.finfo(float).tiny), 0, np.inf
+        totals, stalls, idle, best = np.maximum(lower.weights.sum(axis=1), np.finfo(float).tiny), 0, 0, np.inf
         units = np.append(np.full(state.coef.shape[-1] - 1, state.unit), 1.0)
         for iteration in range(self.max_newton + 1):
             W, point = state.coef, lower.point(state.outputs)
             state.gradient = gradient = lower.gradient(point, W)
-            residual = float(np.max(np.abs(units * gradient).max(axis=(1, 2)) / totals))
+            residuals = np.abs(units * gradient).max(axis=(1, 2)) / totals
+            residual = float(np.max(residuals))
             size, error = _slope_size(lower, W), self._error(state, lower, point, gradient)
             state.lower_errors = error
             close = (error <= CLOSE * size).all()
@@ -197,13 +198,16 @@ class Aid:
             penalized = np.abs(units * lower.penalty.gradient(W, lower.penalties)).max(axis=(1, 2)) / totals
             rounded = residual <= ROUNDING * (penalized.max() or 1.0)
             solved = (error <= state.tols[0] * size).all() and (iteration > 0 or not state.is_new)
-            done = solved or rounded or stalls > 2
+            done = solved or rounded or stalls > 2 or idle > 1
             if done or iteration == self.max_newton:
                 return point
             forcing = np.clip(np.square(np.divide(error, before, out=np.ones_like(error), where=before > 0)), *FORCING)
             tol, before = np.maximum(forcing * error, 0.3 * state.tols[0] * size), error
-            step = self._solve(state, lower, point, -gradient, np.zeros_like(W), tol).x
-            state.coef, state.outputs = _line_search(lower, state.outputs, W, step, gradient)
+            left = residuals > ROUNDING * np.where(penalized > 0, penalized, 1.0)
+            solved = self._solve(state, lower, point, np.where(left[:, None, None], -gradient, 0.0), np.zeros_like(W), tol)
+            state.coef, state.outputs = _line_search(lower, state.outputs, W, solved.x, gradient)
+            _start_over(state, np.isinf(solved.errors))
+            idle = idle + 1 if np.array_equal(state.coef, W) else 0
 
     def _adjoint(self, state, lower, upper, point):
         """V of the validation losses at W, Eq. (3), to an error that is small beside the penalties' part of the curvature."""
@@ -309,6 +313,13 @@ class Aid:
         return state.adjoint[..., :-1].copy(), state.adjoint[..., -1].copy()
 
 
+def _start_over(state, splits):
+    """Set W of these splits to 0, where every row has curvature, if they were so far out that Newton's system has none."""
+    if splits.any():
+        state.coef[splits], state.outputs[splits] = 0.0, 0.0
+        state.preconditioner, state.least = None, np.ones_like(state.least)
+
+
 def _sizes(state):
     """The penalties' norms of W and of V, (2, n_splits)."""
     lower = replace(state.lower, penalties=state.penalties)
@@ -350,7 +361,8 @@ def _line_search(objective, outputs, W, step, gradient):
     for _ in range(MAX_HALVINGS):
         scale = t[:, None, None]
         trial, new = outputs + scale * along, W + scale * step
-        bad = objective.values(trial, new) > values + SUFFICIENT_DECREASE * t * slopes + 1e-12 * np.abs(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            bad = ~(objective.values(trial, new) <= values + SUFFICIENT_DECREASE * t * slopes + 1e-12 * np.abs(values))
         if not bad.any():
             return new, trial
         t = np.where(bad, 0.5 * t, t)

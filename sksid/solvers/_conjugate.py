@@ -31,6 +31,7 @@ class Solution:
     n_iter: int
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows ends the iteration as diverged
 def conjugate_gradient(
     multiply: Callable[[NDArray], NDArray],
     divide: Callable[[NDArray], NDArray],
@@ -60,7 +61,7 @@ def conjugate_gradient(
     tol = np.maximum(tol, REDUCE * np.sqrt(np.maximum(rho, 0.0) / least))
     alphas: list[NDArray] = []
     betas: list[NDArray] = []
-    n_iter, first = 0, rho
+    n_iter, first = 0, np.maximum(rho, least * np.square(tol))  # below that, residuals are rounding, and may grow
     while True:
         if not ((rho >= 0) & (rho <= DIVERGED * first)).all():  # H or M is not positive definite: rounding
             return Solution(np.zeros_like(x), np.full(rho.shape, np.inf), least, n_iter)

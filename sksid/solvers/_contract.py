@@ -203,14 +203,14 @@ def is_positive(value):
     return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf
 
 
-class NotFiniteError(FloatingPointError):
-    """A solver's state has entries that are infinite or NaN."""
+class NotFiniteError(ValueError, FloatingPointError):
+    """A solver's state has entries that are infinite or NaN, because of the values it was given."""
 
 
 def check_finite(values, solver):
     """Raise NotFiniteError if a solve has overflowed."""
     if not np.isfinite(values).all():
         raise NotFiniteError(
-            f"The {solver} solver met numbers that are not finite. Scale the features (StandardScaler, MaxAbsScaler, "
+            f"X: the {solver} solver met numbers that are not finite. Scale the features (StandardScaler, MaxAbsScaler, "
             "TfidfTransformer)."
         )

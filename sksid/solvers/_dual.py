@@ -140,6 +140,7 @@ class Dual:
             todo -= n
             if not state.pending.size:
                 adapt_weight(problem, state, self.proximal_weight)
+                state.moved = _last_move(problem, state)
                 self._revisit(problem, state)
                 state = _restart_adjoint(problem, state)
         return state
@@ -238,7 +239,7 @@ class Dual:
         lower = _root_of_ratio(sums["lower_residual"], sums["train_weight"])
         relative = _root_of_ratio(sums["lower_residual"], sums["lower_size"])
         if state.imbalance.shape[0] == 1:
-            return Progress(float(max(lower, 0.01 * relative)), moved=_last_move(problem, state))
+            return Progress(float(max(lower, 0.01 * relative)), moved=state.moved)
         adjoint = float(_root_of_ratio(sums["adjoint_residual"], sums["adjoint_size"]))
         return Progress(float(max(lower, 0.01 * relative, 0.01 * adjoint)), relative_residual=adjoint)
 
@@ -291,13 +292,14 @@ def _restart_adjoint(problem, state):
 
 
 def _last_move(problem, state):
-    """How far the last epoch of a fit without an adjoint moved outputs, root mean square.
+    """How far an epoch of a fit without an adjoint, of which the revisits are still to come, moved outputs, root mean square.
 
     The larger of two moves: of a row's outputs by its own visit, and of all outputs by the unpenalized coefficients. (The
     residuals of β do not tell: where penalties are weak, a small one moves outputs far, above all those of other rows.)
     """
     curvature = max(state.recent_sums[:, SUM["curvature"]].sum(), TINY)
-    unpenalized = np.abs(imbalance_of(problem, state)).max(initial=0.0) / curvature
+    with np.errstate(over="ignore"):
+        unpenalized = np.abs(imbalance_of(problem, state)).max(initial=0.0) / curvature
     return float(max(np.sqrt(state.residuals[:, 1].mean(dtype=np.float64)), unpenalized))
 
 

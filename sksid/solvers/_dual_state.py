@@ -55,6 +55,8 @@ class DualState:
         What the passes of the last whole epoch summed up, newest first.
     last_imbalance : ndarray, or None
         That of the lower level, and the unpenalized features', at the end of the epoch before.
+    moved : float
+        How far the last whole epoch moved outputs before rows were revisited, which then stand still while others follow them.
     n_epochs : float
         All that has been spent on this state.
     """
@@ -73,6 +75,7 @@ class DualState:
     pending: NDArray
     recent: tuple = ()
     last_imbalance: NDArray | None = None
+    moved: float = np.inf
     n_epochs: float = 0.0
     n_inverses: int = 1
 

@@ -58,7 +58,8 @@ def adapt_weight(problem: Problem, state: DualState, usual: float) -> None:
         return
     cosine, weight = now @ before / (size * size_before), state.proximal_weight
     curvature, of_rows = _of_mean_row(state)
-    share = np.abs(now).max() / max(curvature * total * of_rows, TINY)
+    with np.errstate(over="ignore"):
+        share = np.abs(now).max() / max(curvature * total * of_rows, TINY)
     if cosine < SWING:
         state.proximal_weight = min(2.0 * weight, LARGEST)
     elif share < AHEAD:

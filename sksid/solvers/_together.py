@@ -10,9 +10,8 @@ from functools import partial
 from itertools import chain
 
 import numpy as np
-from joblib import effective_n_jobs
+from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import NDArray
-from sklearn.utils.parallel import Parallel, delayed
 
 from sksid._compact import own
 from sksid._threads import single_blas_thread
