@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sksid._display_features import CoefficientDisplay, PenaltyDisplay
     from sksid._search import HypergradientSearchCV
     from sksid._selection import one_standard_error
-    from sksid.sid import Hypergradient, hypergradient
+    from sksid.logistic import Hypergradient, hypergradient
 
 __all__ = [
     "CoefficientDisplay",
@@ -23,14 +23,26 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CoefficientDisplay": "_display_features",
-    "Hypergradient": "sid",
+    "Hypergradient": "logistic",
     "HypergradientSearchCV": "_search",
     "HypergradientSearchDisplay": "_display",
     "PenaltyDisplay": "_display_features",
-    "hypergradient": "sid",
+    "hypergradient": "logistic",
     "one_standard_error": "_selection",
 }
-_MODULES = ("bounds", "callbacks", "descent", "objective", "optimizers", "problem", "sid", "solvers", "stages", "structures")
+_MODULES = (
+    "bounds",
+    "callbacks",
+    "descent",
+    "logistic",
+    "objective",
+    "optimizers",
+    "problem",
+    "sid",
+    "solvers",
+    "stages",
+    "structures",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from sksid import sid, solvers
+from sksid import logistic, solvers
 from sksid._data import Data
 from sksid._solve import OF_ALL
 from sksid.joint import parts_of
@@ -40,8 +40,8 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     problem = data.final_problem()
     solver = solver if solver.precise else solvers.choose(problem)
     solver = at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver, TOL)
-    state, result = sid.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
-    sid.warn_unless_converged(result, "The final fit")
+    state, result = logistic.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
+    logistic.warn_unless_converged(result, "The final fit")
     coef, intercept = solver.coefficients(problem, state)
     return coef[0], intercept[0], result.n_epochs
 
@@ -66,19 +66,19 @@ def mean_model(path: Path, data: Data) -> tuple[NDArray, NDArray]:
             for total, own in zip(mean[0], W, strict=True):
                 total[columns] += np.divide(own[kept], problem.n_splits, dtype=np.float64)
             intercepts.append(b)
-    return mean, np.array(bounded(intercepts, data), dtype=np.float64).mean(axis=0, keepdims=True)
+    return mean, np.array(finite_intercepts(intercepts, data), dtype=np.float64).mean(axis=0, keepdims=True)
 
 
-def bounded(intercepts: Sequence[NDArray], data: Data) -> list[NDArray]:
+def finite_intercepts(intercepts: Sequence[NDArray], data: Data) -> list[NDArray]:
     """The splits' intercepts; those of classes without training rows, which have no end, as small as the least of the others.
 
     A fit to rows of these classes can start there.
     """
     absent = [data.samples.absent(k) for k in range(len(intercepts))]
-    return [_bounded(b, mask) if mask.any() else b for b, mask in zip(intercepts, absent, strict=True)]
+    return [_finite(b, mask) if mask.any() else b for b, mask in zip(intercepts, absent, strict=True)]
 
 
-def _bounded(intercept, absent):
+def _finite(intercept, absent):
     return np.zeros_like(intercept) if intercept.size == 1 else np.where(absent, intercept[~absent].min(), intercept)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from sksid import _estimators, sid, solvers
+from sksid import _estimators, logistic, solvers
 from sksid._data import Data, prepare
 from sksid._estimators import Target
 from sksid._parts import make_nest, structures_of
-from sksid._refit import MAX_EPOCHS, at_once, bounded, final_fit, mean_model
+from sksid._refit import MAX_EPOCHS, at_once, final_fit, finite_intercepts, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
 from sksid.crossfit import CrossFit, Descents
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
@@ -138,8 +138,8 @@ class Run:
         solvers.check_supported(bilevel.solver, bilevel.problem, log_penalties + _changes(self.data.structure))
         models = self._warm_models(bilevel.problem)
         state = bilevel.solver.init(bilevel.problem, log_penalties, seed=self.data.seed, start=models)
-        on_step, margin = partial(self._on_step, on_step, bilevel), self.data.margin
-        path = continuation(bilevel, state, plain, self.descent, on_step, top, margin)
+        told, margin = partial(self._on_step, on_step, bilevel), self.data.margin
+        path = continuation(bilevel, state, plain, self.descent, told, top, margin)
         return self._cross_fit(path, crossed, on_step) if crossed and not path.stopped else path
 
     def _cross_fit(self, path, structures, on_step):
@@ -152,11 +152,13 @@ class Run:
         start = path.chosen.final_log_penalties
         descents = Descents(settings, nest, start, bilevel.log_range, models, self.score, self.data.seed)
         stages = [(structure, partial(structures_of, self.data, structure)) for structure in structures]
-        return cross_fitted(path, stages, descents, self._few, on_step, self.data.margin)
+        return cross_fitted(path, stages, descents, self._few, partial(self._on_step, on_step, bilevel), self.data.margin)
 
     @property
     def _few(self):
-        """The descent on few hyperparameters that is confirmed by cross-fitting: long first steps, and no idle accuracy."""
+        """The descent on few hyperparameters, before cross-fitting confirms them: long steps, no idle accuracy."""
+        if not self.data.samples.bears_many:
+            return None
         own, few = self.descent, replace(self.descent, tol=max(self.descent.tol, FEW_TOL))
         optimizer = QuasiNewton(first=FEW_FIRST, longest=own.max_change, tol=few.tol)
         return replace(few, max_iter=min(own.max_iter, FEW_ITER), inner_tol=FEW_INNER_TOL, optimizer=own.optimizer or optimizer)
@@ -216,7 +218,7 @@ class Run:
         if not same or precise.problem is not bilevel.problem:
             state = precise.solver.rescale(precise.problem, state, step.log_penalties)
         state, result = settings.solve(precise, state, step.structure, *rtols, warm=same and state.n_epochs > 0)
-        sid.warn_unless_converged(result, "The score of the chosen step")
+        logistic.warn_unless_converged(result, "The score of the chosen step")
         result = replace(result, losses=precise.solver.losses(precise.problem, state, precise.problem))
         steps[best] = precise.record(step.structure, step.theta, step.log_penalties, state, result, since)
         return replace(path, bilevel=precise, state=state, steps=steps, best=best)
@@ -262,7 +264,7 @@ class Run:
         """The final lower-level and adjoint solutions of every split, for ``Last``."""
         ends = path.bilevel.problem, path.state
         coef, intercept = path.bilevel.solver.coefficients(*ends)
-        return (coef, bounded(intercept, self.data)), path.bilevel.solver.adjoint(*ends)
+        return (coef, finite_intercepts(intercept, self.data)), path.bilevel.solver.adjoint(*ends)
 
     # ---- where it starts ------------------------------------------------------------------------------------------------
 

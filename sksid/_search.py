@@ -76,7 +76,8 @@ class HypergradientSearchCV(BaseSearchCV):
         its validation rows in that split, and a warning says so.
     refit : bool, str or callable, default=True
         As in GridSearchCV. A callable, such as
-        :func:`sksid.one_standard_error`, takes ``cv_results_`` and gives the index of a step.
+        :func:`sksid.one_standard_error`, takes ``cv_results_`` and gives the index of a step. Where hyperparameters are
+        cross-fitted it should look at ``is_nested``: descriptors have steps whose scores are not, and too good.
     max_iter : int, default=100
         Outer steps at most, in each stage on the way from the shared penalty to ``structure``.
     tol : float, default=1e-4
@@ -122,10 +123,10 @@ class HypergradientSearchCV(BaseSearchCV):
         Its row in ``cv_results_``.
     cv_results_ : dict of ndarrays
         A row for each outer step, with GridSearchCV's keys; where a structure is cross-fitted, ``is_nested`` says which rows
-        have nested scores; of its stages only those can be the best. A step is solved only as accurately as the descent needs
-        it. The chosen one is solved once more, to convergence, unless it is nested; its time and epochs include that. With
-        blocks there is a column for each one's parameter, such as ``C_text``; where ``structure`` is descriptors, one for each
-        one's hyperparameter, such as ``theta_evidence``.
+        have nested scores; of its stages only those can be the best, unless ``refit`` is a callable. A step is solved only as
+        accurately as the descent needs it. The chosen one is solved once more, to convergence, unless it is nested; its time
+        and epochs include that. With blocks there is a column for each one's parameter, such as ``C_text``; where
+        ``structure`` is descriptors, one for each one's hyperparameter, such as ``theta_evidence``.
     penalties_ : ndarray of shape (n_features,)
         λ_j of the refit, 1/C_j in scikit-learn's scaling, of the features that reach the final step; 0 where there is none.
     block_params_ : dict

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+ONE_PENALTY = ("shared", "scaled")  # structures that are never cross-fitted
+
 
 def one_standard_error(results: Mapping[str, NDArray], *, metric: str = "score") -> int:
     """The strongest regularization within one standard error of the best mean score.
 
     For ``refit=`` of HypergradientSearchCV, and of GridSearchCV or RandomizedSearchCV over ``C`` or ``alpha``. The standard
     error is that of the best row, over the splits. The strength of a row with many penalties is that of their geometric mean.
+    Rows that lead to a nested score, and have none themselves, do not count.
 
     Parameters
     ----------
@@ -41,13 +44,20 @@ def one_standard_error(results: Mapping[str, NDArray], *, metric: str = "score")
     >>> bool(strong.best_params_["C"] < best.best_params_["C"])
     True
     """
-    mean = np.asarray(results[f"mean_test_{metric}"])
+    mean = np.where(_is_judged(results), results[f"mean_test_{metric}"], np.nan)
     n_splits = sum(key.startswith("split") and key.endswith(f"_test_{metric}") for key in results)
     best = np.nanargmax(mean)
     standard_error = results[f"std_test_{metric}"][best] / np.sqrt(max(n_splits - 1, 1))  # the table's std divides by n
     within = np.flatnonzero(mean >= mean[best] - standard_error)
     strength = _strength(results)[within]
     return int(within[np.lexsort((mean[within], strength))[-1]])
+
+
+def _is_judged(results):
+    """Of each row, whether its score can be compared: not a score by the very rows that chose what is cross-fitted."""
+    if "is_nested" not in results:
+        return True
+    return np.asarray(results["is_nested"]) | np.isin(np.asarray(results["structure"], dtype=str), ONE_PENALTY)
 
 
 def _strength(results):

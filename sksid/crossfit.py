@@ -7,7 +7,7 @@ splits of all descents are advanced in one pass over the rows, and so are the fi
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from sksid._compact import compact
 from sksid.descent import Bilevel, Step, reach, within_range
+from sksid.logistic import fit, solve
 from sksid.optimizers import Momentum, Optimizer, QuasiNewton
-from sksid.sid import fit, solve
 from sksid.structures import Structure
 
 JUDGE_TOL = 1e-3  # of the fitted probabilities
 INNER_TOL = 0.2  # relative accuracy of a converged hypergradient
 MAX_EPOCHS = 100  # of one solve
 FEW_STEPS = 2  # of few hyperparameters, with the curvature that is known from all splits
+FEW_JUDGED, FEW_FIRST = (3, 5, 7), 2.0  # without it: the steps that are judged, and the first one's largest change of log λ
 
 Nested = Sequence[tuple[Structure, Structure]]  # a structure on the inner splits of each split, and on all its training rows
 
@@ -123,13 +124,12 @@ class CrossFit:
     max_change: float = 0.5
     optimizer: Optimizer = Momentum(rate=0.3)
 
-    @property
-    def intervals(self) -> list[int]:
+    def intervals(self, structure: Structure) -> list[int]:
         """How many steps are taken before each judgment."""
-        taken = [0]
-        while taken[-1] < self.max_steps:
+        taken = [0, *np.minimum(FEW_JUDGED, self.max_steps).tolist()] if structure.is_few else [0]
+        while not structure.is_few and taken[-1] < self.max_steps:
             taken.append(min(taken[-1] + 1 + taken[-1] // 2, self.max_steps))
-        return np.diff(taken).tolist()
+        return [int(n_steps) for n_steps in np.diff(taken) if n_steps]
 
 
 class Descents:
@@ -182,7 +182,7 @@ class Descents:
         self.logs = [np.broadcast_to(log_penalties, (n, log_penalties.size)) for n in (nest.counts.sum(), nest.counts.size)]
 
     def run(self, structure: Structure, nested: Nested, least: float = np.inf) -> Iterator[Step]:
-        """Descend on many hyperparameters; the steps that are judged, one by one.
+        """Descend on the inner splits of each split; the steps that are judged, one by one.
 
         Parameters
         ----------
@@ -199,10 +199,10 @@ class Descents:
             Its losses are those of each split, under the penalties that were found without its validation rows; its penalties
             those of the final fit, whose hyperparameters have changed like the mean over the splits.
         """
-        self._begin(nested, self.settings.optimizer)
+        self._begin(nested, QuasiNewton(first=FEW_FIRST) if structure.is_few else self.settings.optimizer)
         (theta, offset), before, without = structure.start(self.log_penalties), self.thetas.copy(), 0
         moving = self.nest.counts > 0
-        for n_steps in self.settings.intervals:
+        for n_steps in self.settings.intervals(structure):
             since = time.perf_counter(), self._n_epochs
             for _ in range(n_steps):
                 self._advance()
@@ -235,7 +235,7 @@ class Descents:
         Returns
         -------
         Step
-            The hyperparameters and penalties of ``found``, and the loss of each split under those that were found without it.
+            Hyperparameters, penalties and gradient of ``found``, and each split's loss under those that were found without it.
         """
         since, optimizer = (time.perf_counter(), self._n_epochs), QuasiNewton()
         self._begin(nested, optimizer)
@@ -244,7 +244,8 @@ class Descents:
             self._advance()
             self._move()
         self.models, self.fitted = models, None
-        return self._judged(found.structure.for_refit, found.theta, found.final_log_penalties, since)
+        judged = self._judged(found.structure.for_refit, found.theta, found.final_log_penalties, since)
+        return replace(judged, gradient=found.gradient)
 
     def keep(self, step: Step, number: int = -1) -> None:
         """Go on from a step of the last stage, the ``number``-th that was judged, in the next."""

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sksid._compact import compact, elementwise, is_compact
+from sksid.logistic import Result, solve
 from sksid.optimizers import Momentum, Optimizer, default_optimizer
-from sksid.sid import Result, solve
 from sksid.solvers import NotFiniteError, Solver
 from sksid.structures import Structure
 
@@ -272,7 +272,7 @@ class Descent:
         after: Result | None = None,
         share: float = 1.0,
     ) -> tuple[Any, Result]:
-        """``sid.solve`` with this descent's limits: the state, and a Result whose hypergradient is accurate to rtol.
+        """``logistic.solve`` with this descent's limits: the state, and a Result whose hypergradient is accurate to rtol.
 
         ``share`` multiplies the error that is allowed anyway.
         """

@@ -134,7 +134,7 @@ class Problem:
         """Whether any split has an upper level; a final fit has none, and so no adjoint."""
         return bool((self.roles.val_scale > 0).any())
 
-    @property
+    @cached_property
     def held(self) -> NDArray | None:
         """The intercepts, (n_splits, n_outputs), that would grow without end, at values where solvers hold them; else NaN.
 

@@ -1,227 +1,390 @@
-"""SID: the value and the hypergradient of the cross-validated loss, by stochastic implicit differentiation.
+"""SID for any map: Algorithm 1 for the gradient of f(λ) = E(w(λ), λ), where w = Φ(w, λ) is known through random draws.
 
-The solvers advance both levels; ``solve`` decides how far. (Grazzi, Pontil, Salzo, AISTATS 2021; Eqs. (3), (4) and (25).)
+    w_t of a solver of  w = Φ(w, λ)
+    v_k of a solver of  v = ∂₁Φ(w_t, λ)ᵀv + ∇₁E(w_t, λ)
+    ∇f(λ) ≈ ∇₂E(w_t, λ) + ∂₂Φ(w_t, λ)ᵀv_k
+
+Any contraction, any two solvers (Grazzi, Pontil, Salzo, AISTATS 2021; Theorem 3.4 bounds the error by those of the solvers,
+Eq. (29)). Arrays are NumPy's. For the penalties of logistic regression, ``sksid.hypergradient`` is faster.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
-from sklearn.utils import check_array, check_consistent_length
-from sklearn.utils.validation import column_or_1d
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse.linalg import LinearOperator, cg
 
-from sksid import solvers
-from sksid._checks import check_size, encoded
-from sksid._describe import FeatureRows
-from sksid._features import Features, make_structure
-from sksid._solve import Result, fit, solve, warn_unless_converged
-from sksid._splits import check_splits
-from sksid.problem import as_indices, make_problem
-from sksid.structures import per_feature
+from sksid.solvers import NotFiniteError
 
-__all__ = ["Hypergradient", "Result", "fit", "hypergradient", "solve", "warn_unless_converged"]
+ASYMMETRY = 1e-6  # of a bilinear form, relative to its factors
 
-FARTHEST = 100.0  # a log penalty; products of penalties farther out overflow
+StepSizes = float | tuple[float, float] | Callable[[int], float]
+Solver = Callable[["System", NDArray, int, np.random.Generator], NDArray]
 
 
 @dataclass(frozen=True)
-class Hypergradient:
-    """What ``hypergradient`` returns.
+class Map:
+    """Φ(w, λ), as the mean of Φ̂(w, λ, ζ) over random ζ. Any object with these four serves.
 
     Attributes
     ----------
-    value : float
-        F(λ), the mean over splits of the weighted mean validation log loss.
-    gradient : ndarray in the shape of the log penalties
-        ∂F/∂log λ_j.
-    theta_gradient : ndarray of shape (n_params,)
-        ∂F/∂θ = Aᵀ gradient, for log λ = A θ + offset; the same as ``gradient`` where no structure was given.
-    losses : ndarray of shape (n_splits,)
-        The validation loss of each split; ``value`` is their mean.
-    coef, adjoint : ndarray of shape (n_splits, n_outputs, n_features)
-        W_k and V_k of each split; ``n_outputs`` is 1 for two classes, else their number.
-    intercept, adjoint_intercept : ndarray of shape (n_splits, n_outputs)
-    error : float
-        Estimated absolute error of the largest entry of ``theta_gradient``: from the changes of the last epochs and what is
-        left of the two systems, not a bound (for bounds see ``sksid.bounds``).
-    converged : bool
-        Whether ``error`` met the tolerance within ``max_epochs``; with ``Aid``, whether it has solved its systems.
-    n_epochs : float
-        Epochs spent.
+    apply : callable
+        ``apply(w, hyper, draw)`` is Φ̂(w, λ, ζ), in w's shape. Where ``draw`` is None it is Φ(w, λ).
+    pull_w : callable
+        ``pull_w(w, hyper, v, draw)`` is ∂₁Φ̂(w, λ, ζ)ᵀv, in w's shape.
+    pull_hyper : callable
+        ``pull_hyper(w, hyper, v, draw)`` is ∂₂Φ̂(w, λ, ζ)ᵀv, in λ's shape.
+    draw : callable, default=None
+        ``draw(rng)`` is a ζ of any type, such as the rows of a minibatch; ``rng`` is a numpy.random.Generator. None is a map
+        without randomness.
+
+    Examples
+    --------
+    The mean of a population, shrunk to zero: w = mean − λw, or Φ(w, λ) = w − ½(w − mean + λw).
+
+    >>> import numpy as np
+    >>> from sksid.sid import FixedPoint, Map, Outer, differentiate
+    >>> x = np.array([1.0, 2.0, 6.0])
+    >>> shrunk = Map(
+    ...     apply=lambda w, hyper, draw: w - 0.5 * (w - x[draw].mean() + hyper * w),
+    ...     pull_w=lambda w, hyper, v, draw: v - 0.5 * (v + hyper * v),
+    ...     pull_hyper=lambda w, hyper, v, draw: -0.5 * w @ v,
+    ...     draw=lambda rng: rng.integers(3, size=1),
+    ... )
+    >>> square = Outer(value=lambda w, hyper, draw: 0.5 * w @ w, grad_w=lambda w, hyper, draw: w)
+    >>> found = differentiate(shrunk, square, 0.5, np.zeros(1), lower=FixedPoint(sampled=False))
+    >>> round(found.value, 6), round(float(found.hypergradient), 6)  # 2² / 2 and −4/1.5, as w = 3/(1 + λ)
+    (2.0, -2.666667)
     """
 
-    value: float
-    gradient: NDArray
-    theta_gradient: NDArray
-    losses: NDArray
-    coef: NDArray
-    adjoint: NDArray
-    intercept: NDArray
-    adjoint_intercept: NDArray
-    error: float
-    converged: bool
-    n_epochs: float
+    apply: Callable[..., NDArray]
+    pull_w: Callable[..., NDArray]
+    pull_hyper: Callable[..., NDArray]
+    draw: Callable[[np.random.Generator], Any] | None = None
 
 
-def hypergradient(
-    X: Any,
-    y: ArrayLike,
-    splits: Iterable,
-    log_penalties: ArrayLike,
-    *,
-    structure: Any = None,
-    sample_weight: ArrayLike | None = None,
-    fit_intercept: bool = True,
-    solver: Any = "dual",
-    tol: float = 1e-4,
-    max_epochs: float = 500,
-    dtype: DTypeLike = np.float64,
-    random_state: int = 0,
-) -> Hypergradient:
-    """Value and gradient of the cross-validated log loss with respect to the log penalties.
+@dataclass(frozen=True)
+class Outer:
+    """E(w, λ), as the mean of Ê(w, λ, ζ). Any object with these four serves.
 
-    For every split k, with s the sample weights,
+    Attributes
+    ----------
+    value : callable
+        ``value(w, hyper, draw)`` is Ê(w, λ, ζ), a number; E where ``draw`` is None.
+    grad_w : callable
+        ``grad_w(w, hyper, draw)`` is ∇₁Ê, in w's shape.
+    grad_hyper : callable, default=None
+        ``grad_hyper(w, hyper, draw)`` is ∇₂Ê, in λ's shape; None is zero.
+    draw : callable, default=None
+        ``draw(rng)`` is a ζ. None is "all": value and gradients are those of E. Else each step on the linear system takes a
+        ∇₁Ê of its own, and value and ∇₂E are means of ``n_last`` draws.
 
-        W_k, b_k = argmin  Σ_{train} s_i ℓ(y_i, x_iᵀW + b) + ½ Σ_j λ_j ‖W_j‖²
-        F(λ) = mean over k of  Σ_{val} s_i ℓ(y_i, x_iᵀW_k + b_k) / Σ_{val} s_i
-        H_k (V_k, v_k) = gradient of split k's validation loss in (W, b)
-        ∂F/∂log λ_j = −λ_j · mean over k of ⟨W_kj, V_kj⟩
+    Examples
+    --------
+    >>> Outer(value=lambda w, hyper, draw: 0.5 * w @ w, grad_w=lambda w, hyper, draw: w).grad_hyper is None
+    True
+    """
 
-    so λ_j = 1/C_j in scikit-learn's terms: the lower level is a sum, the upper level a mean.
+    value: Callable[..., float]
+    grad_w: Callable[..., NDArray]
+    grad_hyper: Callable[..., NDArray] | None = None
+    draw: Callable[[np.random.Generator], Any] | None = None
+
+
+@dataclass(frozen=True)
+class System:
+    """What a solver solves: x = T(x), the lower level or the linear system, known through draws.
+
+    Attributes
+    ----------
+    apply : callable
+        ``apply(x, draw)`` is T̂(x, ζ), and T(x) where ``draw`` is None.
+    draw : callable
+        ``draw(rng)`` is a ζ, None where nothing is random.
+    """
+
+    apply: Callable[[NDArray, Any], NDArray]
+    draw: Callable[[np.random.Generator], Any]
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """x ← (1 − η_i) x + η_i T̂(x, ζ_i), Eqs. (18) and (19).
 
     Parameters
     ----------
-    X : {array-like, sparse array} of shape (n_samples, n_features)
-        Finite features.
-    y : array-like of shape (n_samples,)
-        Class labels, two classes or more.
-    splits : iterable of (train, validation) index arrays
-        What ``cv.split(X, y)`` yields.
-    log_penalties : float or array-like of shape (n_features,) or (n_splits, n_features)
-        log λ_j, of each split its own where they differ (not with ``Sgd``); a number stands for all features, −∞ for no
-        penalty (not with ``Sgd``).
-    structure : {"shared", "moments", "evidence", "per_feature"}, array-like, callable, list or Structure, default=None
-        What θ is, as in HypergradientSearchCV: group labels of shape (n_features,), a matrix A of shape (n_features,
-        n_params), or descriptors of the features, computed from each split's training rows. None is one θ for each feature.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Non-negative weights, in both levels.
-    fit_intercept : bool, default=True
-        Whether each output has an unpenalized intercept.
-    solver : {"dual", "aid", "sgd"} or Solver, default="dual"
-        The solver's name, its settings, such as ``Sgd(lower_epochs=15, adjoint_epochs=5)``, or one of your own that fulfills
-        ``sksid.solvers.Solver``.
-    tol : float, default=1e-4
-        Accuracy asked of ∂F/∂θ, relative to its largest entry.
-    max_epochs : int, default=500
-        Epochs after which the solver stops even so. ``Sgd`` spends them in budgets of ``lower_epochs + adjoint_epochs``: with
-        ``max_epochs`` of one budget this is the paper's Algorithm 1.
-    dtype : {numpy.float64, numpy.float32}, default=numpy.float64
-        Precision of the solver's state.
-    random_state : int, default=0
-        Seed of the order of visits.
+    steps : float, (beta, gamma) or callable, default=1.0
+        η_i: constant, β/(γ + i), or a function of i = 0, 1, …; ``sksid.bounds`` has those of the theorems (``constant`` and
+        ``decreasing`` of a ``Contraction``).
+    sampled : bool, default=True
+        Whether each step has a ζ of its own, or takes T itself.
 
-    Returns
-    -------
-    Hypergradient
-        Value, gradient, coefficients and adjoint, with an error estimate.
+    Examples
+    --------
+    >>> from sksid.bounds import Contraction, decreasing
+    >>> noisy = Contraction(gap=0.5, sigma1=1.0, sigma2=0.0, distance=1.0)
+    >>> FixedPoint(decreasing(noisy)).size(0), FixedPoint(0.1).size(7), FixedPoint(lambda i: 2.0**-i).size(3)
+    (1.0, 0.1, 0.125)
+    """
+
+    steps: StepSizes = 1.0
+    sampled: bool = True
+
+    def size(self, i: int) -> float:
+        """η_i."""
+        if callable(self.steps):
+            return self.steps(i)
+        return self.steps[0] / (self.steps[1] + i) if isinstance(self.steps, tuple) else self.steps
+
+    def __call__(self, system: System, start: NDArray, n_steps: int, rng: np.random.Generator) -> NDArray:
+        """Where so many steps lead."""
+        x = start
+        for i in range(n_steps):
+            draw = system.draw(rng) if self.sampled else None
+            x = x + self.size(i) * (system.apply(x, draw) - x)
+        return x
+
+
+@dataclass(frozen=True)
+class ConjugateGradient:
+    """Conjugate gradient for x − T(x) = 0, without draws; T must be affine and symmetric, with eigenvalues below 1.
+
+    The linear system is of that kind where Φ is a gradient step; the lower level only where f is quadratic.
+
+    Parameters
+    ----------
+    tol : float, default=1e-12
+        A residual, relative to T(0), at which it ends before its budget does.
 
     Raises
     ------
     ValueError
-        If the data are not finite, shapes do not agree, or the training rows of a split have fewer than two classes.
-    NotFiniteError
-        If the solver's state leaves the finite numbers.
-
-    References
-    ----------
-    R. Grazzi, M. Pontil, S. Salzo, "Convergence Properties of Stochastic Hypergradients", AISTATS 2021.
+        Where T is seen not to be symmetric. That takes two products, and the start two.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.datasets import load_breast_cancer
-    >>> from sklearn.model_selection import StratifiedKFold
-    >>> from sklearn.preprocessing import scale
-    >>> from sksid import hypergradient
-    >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> X = scale(X)
-    >>> result = hypergradient(X, y, StratifiedKFold(5).split(X, y), log_penalties=0.0)
-    >>> result.gradient.shape, bool(result.converged)
-    ((30,), True)
+    >>> from sksid.sid import System
+    >>> halves = System(apply=lambda x, draw: 0.5 * x + 1.0, draw=lambda rng: None)
+    >>> ConjugateGradient()(halves, np.zeros(2), 1, np.random.default_rng(0))
+    array([2., 2.])
     """
-    X = check_array(X, accept_sparse="csr", accept_large_sparse=True, dtype=[np.float64, np.float32])
-    check_size(X, "X", "Scale the features.")
-    labels, classes, weights = _check_rows(X, y, sample_weight)
-    splits = as_indices(splits, labels.size)
-    splits = check_splits(splits, labels, classes, weights, fit_intercept)
-    logs = _check_log_penalties(log_penalties, len(splits), X.shape[1])
-    _check_settings(tol, max_epochs, dtype)
-    solver, theta = solvers.resolve(solver), _structure_of(structure, FeatureRows(X, None, weights, classes[labels]), splits)
-    if theta.n_splits is not None:
-        logs = np.broadcast_to(logs, (len(splits), X.shape[1]))
-    roles = {"n_classes": classes.size, "sample_weight": weights, "fit_intercept": fit_intercept}
-    problem = make_problem(X, labels, splits, dtype=dtype, seed=random_state, **roles)
-    solvers.check_supported(solver, problem, logs)
-    state = solver.init(problem, logs, seed=random_state)
-    state, result = solve(problem, solver, state, rtol=tol, max_epochs=max_epochs, project=theta.pull_back)
-    losses = solver.losses(problem, state, problem)
-    (coef, intercept), (adjoint, adjoint_intercept) = solver.coefficients(problem, state), solver.adjoint(problem, state)
-    return Hypergradient(
-        value=float(losses.mean()),
-        gradient=result.log_gradient,
-        theta_gradient=theta.pull_back(result.log_gradient),
-        losses=losses,
-        coef=coef,
-        adjoint=adjoint,
-        intercept=intercept,
-        adjoint_intercept=adjoint_intercept,
-        error=result.error,
-        converged=result.converged,
-        n_epochs=result.n_epochs,
-    )
+
+    tol: float = 1e-12
+
+    def __call__(self, system: System, start: NDArray, n_steps: int, rng: np.random.Generator) -> NDArray:
+        """Where at most so many iterations lead."""
+        at_zero = system.apply(np.zeros_like(start), None)
+
+        def product(x):
+            x = x.reshape(start.shape)
+            return (x - (system.apply(x, None) - at_zero)).ravel()
+
+        one, two = rng.standard_normal((2, start.size))
+        across, back = one @ product(two), two @ product(one)
+        if abs(across - back) > ASYMMETRY * np.linalg.norm(one) * np.linalg.norm(two):
+            raise ValueError("The map is not affine and symmetric, as conjugate gradient needs it. Use FixedPoint().")
+        matrix = LinearOperator((start.size, start.size), matvec=product, dtype=np.float64)
+        x, _ = cg(matrix, at_zero.ravel(), x0=start.ravel(), rtol=self.tol, maxiter=n_steps)
+        return x.reshape(start.shape)
 
 
-def _check_rows(X, y, sample_weight):
-    """Labels from 0, the classes, and weights as float64."""
-    y = column_or_1d(y, warn=True)
-    check_consistent_length(X, y)
-    if sample_weight is not None:
-        settings = {"dtype": np.float64, "ensure_non_negative": True, "input_name": "sample_weight"}
-        sample_weight = check_array(sample_weight, ensure_2d=False, **settings)
-        if sample_weight.shape != (X.shape[0],):
-            raise ValueError(f"sample_weight has shape {sample_weight.shape}, but X has {X.shape[0]} rows. Give one for each.")
-        check_size(sample_weight, "sample_weight", "Divide the weights by their mean.")
-    classes, labels = encoded(y)
-    if classes.size < 2:
-        raise ValueError("y has one class only. Give labels of two classes or more.")
-    return labels, classes, sample_weight
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over runs.
+
+    Attributes
+    ----------
+    mean, standard_error : float
+        The second is how far the first may be off: the runs' standard deviation over √runs.
+    """
+
+    mean: float
+    standard_error: float
 
 
-def _check_log_penalties(given, n_splits, n_features):
-    """Of each feature, (n_features,), or of each split and feature."""
-    log_penalties = np.asarray(given, dtype=np.float64)
-    shape = (n_splits, n_features) if log_penalties.ndim == 2 else (n_features,)
-    log_penalties = np.broadcast_to(log_penalties, shape)
-    if not (np.isneginf(log_penalties) | (np.abs(log_penalties) <= FARTHEST)).all():
-        raise ValueError(
-            f"log_penalties must be numbers between {-FARTHEST:g} and {FARTHEST:g}, or -inf for no penalty. Leave out "
-            "a feature that is to weigh nothing."
-        )
-    return log_penalties
+@dataclass(frozen=True)
+class Hypergradient:
+    """What ``differentiate`` returns.
+
+    Attributes
+    ----------
+    value : float
+        E(w_t, λ).
+    hypergradient : ndarray in λ's shape
+        ∇₂E(w_t, λ) + ∂₂Φ(w_t, λ)ᵀv_k.
+    w, v : ndarray in the start's shape
+        w_t and v_k.
+    variance : Estimate or None
+        E‖h − Eh‖² of h = ``hypergradient``, over independent runs; None with one run.
+    error : Estimate or None
+        Of E‖h − ∇f‖²: the mean of ‖h − h'‖², h' from half of the budgets and other draws. Twice the true one where steps are
+        constant and noise dominates, three times where they decrease, too large where solvers converge linearly, and too
+        small where neither budget has come far. An estimate; for bounds see ``sksid.bounds``.
+    """
+
+    value: float
+    hypergradient: NDArray
+    w: NDArray
+    v: NDArray
+    variance: Estimate | None = None
+    error: Estimate | None = None
 
 
-def _check_settings(tol, max_epochs, dtype):
-    if not tol >= 0:
-        raise ValueError(f"tol is {tol!r}. Set a positive number, or 0 to spend all of max_epochs.")
-    if not max_epochs > 0:
-        raise ValueError(f"max_epochs is {max_epochs!r}. Set a positive number.")
-    if dtype not in (np.float32, np.float64):
-        raise ValueError(f"dtype is {dtype!r}. Set numpy.float64 or numpy.float32.")
+def differentiate(
+    map: Map,
+    outer: Outer,
+    hyper: ArrayLike,
+    start: ArrayLike,
+    *,
+    lower: Solver = FixedPoint(),
+    adjoint: Solver = FixedPoint(),
+    n_lower: int = 100,
+    n_adjoint: int = 100,
+    n_last: int | None = None,
+    adjoint_start: ArrayLike | None = None,
+    n_runs: int = 1,
+    seed: int = 0,
+) -> Hypergradient:
+    """Value and gradient of f(λ) = E(w(λ), λ), w = Φ(w, λ), by Algorithm 1.
+
+    Parameters
+    ----------
+    map : Map
+        Φ.
+    outer : Outer
+        E.
+    hyper : array-like
+        λ, of any shape.
+    start : array-like
+        w_0, in w's shape.
+    lower, adjoint : callable, default=FixedPoint()
+        The solvers of w = Φ(w, λ) and of the linear system, FixedPoint, ConjugateGradient or a function of yours:
+        ``solver(system, start, n_steps, rng)`` returns where it has come to. They need not be of a kind.
+    n_lower, n_adjoint : int, default=100
+        Their budgets t and k, in steps.
+    n_last : int, default=None
+        Draws for ∂₂Φ, and for E's value and ∇₂E where these are drawn; None is all, without draws.
+    adjoint_start : array-like, default=None
+        v_0; None is zero.
+    n_runs : int, default=1
+        With two or more, further independent runs, and as many on half of the budgets, estimate ``variance`` and ``error``.
+    seed : int, default=0
+        Of the draws. It alone decides the first run, whose numbers are returned.
+
+    Returns
+    -------
+    Hypergradient
+
+    Raises
+    ------
+    ValueError
+        If a function's result does not have the shape of w or λ.
+    NotFiniteError
+        If w_t, v_k or the hypergradient is not finite: Φ may not be a contraction, or the steps may be too long.
+
+    Examples
+    --------
+    Ridge regression, λ the log penalty; minibatches for the fit, conjugate gradient for the linear system.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.standard_normal((60, 3)), rng.standard_normal(60)
+    >>> def gradient(w, hyper, target, draw):
+    ...     rows = slice(40) if draw is None else draw
+    ...     return X[rows].T @ (X[rows] @ w - target[rows]) / len(X[rows]) + np.exp(hyper) * w
+    >>> ridge = Map(
+    ...     apply=lambda w, hyper, draw: w - 0.3 * gradient(w, hyper, y, draw),
+    ...     pull_w=lambda w, hyper, v, draw: v - 0.3 * gradient(v, hyper, 0 * y, draw),
+    ...     pull_hyper=lambda w, hyper, v, draw: -0.3 * np.exp(hyper) * (w @ v),
+    ...     draw=lambda rng: rng.integers(40, size=10),
+    ... )
+    >>> loss = Outer(
+    ...     value=lambda w, hyper, draw: np.mean((X[40:] @ w - y[40:]) ** 2) / 2,
+    ...     grad_w=lambda w, hyper, draw: X[40:].T @ (X[40:] @ w - y[40:]) / 20,
+    ... )
+    >>> direct, noisy = ConjugateGradient(), FixedPoint((5.0, 5.0))
+    >>> found = differentiate(ridge, loss, 0.0, np.zeros(3), lower=noisy, adjoint=direct, n_lower=1000, n_runs=4)
+    >>> exact = differentiate(ridge, loss, 0.0, np.zeros(3), lower=direct, adjoint=direct)
+    >>> bool(abs(found.hypergradient - exact.hypergradient) < 0.01), bool(found.error.mean < 1e-4)
+    (True, True)
+    """
+    hyper, start = np.asarray(hyper, dtype=np.float64), np.asarray(start, dtype=np.float64)
+    v = np.zeros_like(start) if adjoint_start is None else np.asarray(adjoint_start, dtype=np.float64)
+    _checked("adjoint_start", v, start, "w")
+
+    def run(random, share=1):
+        budgets = [-(-n // share) for n in (n_lower, n_adjoint)]
+        return _run(map, outer, hyper, (start, v), (lower, adjoint), budgets, n_last, random)
+
+    first, *seeds = np.random.SeedSequence(seed).spawn(2 * n_runs)
+    value, gradient, w, v_k = run(first)
+    if n_runs < 2:
+        return Hypergradient(value, gradient, w, v_k)
+    whole = np.array([gradient] + [run(child)[1] for child in seeds[: n_runs - 1]]).reshape(n_runs, -1)
+    half = np.array([run(child, 2)[1] for child in seeds[n_runs - 1 :][:n_runs]]).reshape(n_runs, -1)
+    spread = _estimate((whole - whole.mean(axis=0)) * np.sqrt(n_runs / (n_runs - 1)))
+    return Hypergradient(value, gradient, w, v_k, variance=spread, error=_estimate(whole - half))
 
 
-def _structure_of(given, rows, splits):
-    """The map from θ to log λ; the identity where none is given."""
-    features = Features([rows], rows.X.shape[1], splits=[(rows, train) for train, _ in splits])
-    return per_feature(features.n_features) if given is None else make_structure(given, features)
+def _run(map, outer, hyper, starts, solvers, budgets, n_last, seed):
+    """Value, hypergradient, w and v of one run; each line of Algorithm 1 has draws of its own."""
+    lower_rng, adjoint_rng, last_rng = (np.random.default_rng(child) for child in seed.spawn(3))
+    w = np.asarray(solvers[0](_lower_level(map, hyper), starts[0], budgets[0], lower_rng))
+    _check_finite(w, "w")
+    v = np.asarray(solvers[1](_linear_system(map, outer, hyper, w), starts[1], budgets[1], adjoint_rng))
+    _check_finite(v, "v")
+    last = [_last_draws(thing, n_last, last_rng) for thing in (map, outer)]
+    value = float(np.mean([outer.value(w, hyper, draw) for draw in last[1]]))
+    pulled = [_checked("pull_hyper", map.pull_hyper(w, hyper, v, draw), hyper, "λ") for draw in last[0]]
+    gradient = np.mean(pulled, axis=0)
+    if outer.grad_hyper is not None:
+        gradient = gradient + np.mean([outer.grad_hyper(w, hyper, draw) for draw in last[1]], axis=0)
+    _check_finite(gradient, "hypergradient")
+    return value, np.asarray(gradient, dtype=np.float64), w, v
+
+
+def _lower_level(map, hyper):
+    """The fixed point of Φ(·, λ)."""
+    return System(lambda w, draw: _checked("apply", map.apply(w, hyper, draw), w, "w"), lambda rng: _draw(map, rng))
+
+
+def _linear_system(map, outer, hyper, w):
+    """That of ∂₁Φ(w, λ)ᵀv + ∇₁E(w, λ) in v; ∇₁E once, where it is not drawn."""
+    once = _checked("grad_w", outer.grad_w(w, hyper, None), w, "w") if outer.draw is None else None
+
+    def apply(v, draws):
+        of_map, of_outer = draws or (None, None)
+        gradient = once if once is not None else _checked("grad_w", outer.grad_w(w, hyper, of_outer), w, "w")
+        return _checked("pull_w", map.pull_w(w, hyper, v, of_map), w, "w") + gradient
+
+    return System(apply, lambda rng: (_draw(map, rng), _draw(outer, rng)))
+
+
+def _draw(thing, rng):
+    return None if thing.draw is None else thing.draw(rng)
+
+
+def _last_draws(thing, n_last, rng):
+    """What step (3) averages over."""
+    return [None] if n_last is None or thing.draw is None else [thing.draw(rng) for _ in range(n_last)]
+
+
+def _checked(name, value, like, of):
+    """The value, if it has that shape."""
+    if np.shape(value) != like.shape:
+        raise ValueError(f"{name} has shape {np.shape(value)}, but {of} has {like.shape}.")
+    return value
+
+
+def _check_finite(values, name):
+    if not np.isfinite(values).all():
+        raise NotFiniteError(f"{name} is not finite. Take shorter steps, or a map that is a contraction.")
+
+
+def _estimate(differences):
+    """Of the mean squared length of the rows."""
+    squares = np.sum(differences**2, axis=1)
+    return Estimate(float(squares.mean()), float(squares.std(ddof=1) / np.sqrt(squares.size)))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sksid._compact import compact
+from sksid._structure import FEW
 from sksid.crossfit import Descents, Nested, gain_of
 from sksid.descent import Bilevel, Descent, OnStep, Step, best_of, reach
 from sksid.structures import Structure
@@ -28,7 +29,7 @@ class Stage:
     ----------
     structure : str
     n_steps : int
-        Outer steps to the stage's best one; of a cross-fitted stage, those that were judged.
+        Outer steps to the stage's best one; of many hyperparameters that are cross-fitted, those that were judged.
     gain, standard_error : float
         By how much the mean loss has fallen, and the standard error of that, over the splits; NaN in the first stage.
     kept : bool
@@ -170,14 +171,15 @@ def cross_fitted(
     path: Path,
     stages: Sequence[tuple[Structure, Callable[[], Nested]]],
     descents: Descents,
-    descent: Descent,
+    descent: Descent | None = None,
     on_step: OnStep | None = None,
     margin: float = 0.0,
 ) -> Path:
     """A path with further stages, which are cross-fitted from the best step before them.
 
-    Few hyperparameters are found on all splits together, and confirmed if that looks like a gain; many are found to each split
-    on its inner splits.
+    At most five hyperparameters are found on all splits together, and confirmed if that looks like a gain. More are found to
+    each split on its inner splits; so are all of them where the rows are few, since what all splits find there goes farther
+    than what is judged.
 
     Parameters
     ----------
@@ -186,8 +188,8 @@ def cross_fitted(
     stages : sequence of (Structure, callable)
         The callable gives what ``Descents.run`` takes as ``nested``; it is called where that is needed.
     descents : Descents
-    descent : Descent
-        On few hyperparameters.
+    descent : Descent, default=None
+        On all splits together. None where there are too few rows for that.
     on_step, margin
         As for ``continuation``.
 
@@ -223,13 +225,14 @@ def cross_fitted(
     """
     for structure, nested in stages:
         if not path.stopped:
-            add = partial(_few, descent=descent) if structure.is_few else _many
+            together = descent is not None and structure.n_params <= FEW
+            add = partial(_on_all, descent=descent) if together else _on_each
             path = add(path, structure, nested, descents, on_step=on_step, margin=margin)
     return path
 
 
-def _many(path, structure, nested, descents, on_step, margin):
-    """The path with a stage of many hyperparameters."""
+def _on_each(path, structure, nested, descents, on_step, margin):
+    """The path with a stage whose hyperparameters are found to each split on its inner splits."""
     before, own, stopped = path.chosen, [], False
     for step in descents.run(structure, nested(), before.value):
         own.append(step)
@@ -244,8 +247,8 @@ def _many(path, structure, nested, descents, on_step, margin):
     return replace(path, steps=path.steps + own, best=best, stages=(*path.stages, stage), stopped=stopped)
 
 
-def _few(path, structure, nested, descents, descent, on_step, margin):
-    """The path with a stage of few hyperparameters. The steps that lead there are rough: their losses are no judgment."""
+def _on_all(path, structure, nested, descents, descent, on_step, margin):
+    """The path with a stage found on all splits. The steps that lead there are rough: their losses are no judgment."""
     before, bilevel, own, stopped = path.chosen, path.bilevel, [], False
     solved = deepcopy(path.state)
 

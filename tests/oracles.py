@@ -6,7 +6,7 @@ from scipy.special import expit, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from sksid.sid import fit
+from sksid.logistic import fit
 from sksid.solvers import Aid, Together
 
 

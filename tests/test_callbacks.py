@@ -132,6 +132,17 @@ def test_a_step_offers_the_model_a_fit_would_end_with(structure, solver, cancer)
         np.testing.assert_allclose(model.predict_proba(X), own.predict_proba(X), atol=1e-3)
 
 
+@pytest.mark.parametrize("structure", ["per_feature", np.arange(30) // 10], ids=["per_feature", "groups"])
+def test_a_cross_fitted_step_offers_a_model_where_the_solver_is_not_precise(structure, cancer):
+    X, y = cancer
+    fitted = Fitted()
+    settings = {"solver": "sgd", "early_stopping": True, "max_iter": 3}
+    search = search_for(structure, **settings).set_callbacks(fitted).fit(X, y)
+    assert search.cv_results_["is_nested"].any()
+    assert [name for name, _ in fitted.models] == ["outer-step"] * search.n_iter_ + ["fit"]
+    assert all(model.score(X, y) > -0.2 for _, model in fitted.models)
+
+
 # ---- scikit-learn's own callbacks ---------------------------------------------------------------------------------------
 
 

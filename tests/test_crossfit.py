@@ -94,6 +94,7 @@ def test_few_hyperparameters_are_found_anew_without_the_rows_that_judge_them(sol
     assert judged[1].value > 2 * judged[0].value
     for step in judged:
         np.testing.assert_array_equal(step.theta, found.theta)
+        np.testing.assert_array_equal(step.gradient, found.gradient)  # that of all splits, at these hyperparameters
         assert step.is_nested
 
 
@@ -258,8 +259,10 @@ def test_without_cross_fitting_the_validation_loss_chooses(cancer):
 @pytest.mark.parametrize("structure", [np.arange(30) // 15, "evidence", ["moments", "evidence"]], ids=str)
 def test_few_hyperparameters_are_cross_fitted_where_asked(structure, cancer):
     search = search_for(structure, early_stopping=True, cv=StratifiedKFold(4)).fit(*cancer)
-    results = search.cv_results_
-    np.testing.assert_array_equal(results["is_nested"], results["structure"] != "shared")
+    stage, nested = search.cv_results_["structure"] != "shared", search.cv_results_["is_nested"]
+    assert stage.any() and not nested[:-1].any()  # the steps that lead there were scored by the rows that chose them
+    assert nested[-1] or search.structure_.name == "shared"
+    assert search.best_index_ == (nested.size if search.stages_[-1].kept else np.argmax(stage)) - 1
 
 
 def test_the_score_of_few_hyperparameters_is_nested_where_asked():
@@ -374,5 +377,5 @@ def test_an_interrupted_search_keeps_what_gained_beyond_its_noise():
 
 
 def test_no_more_steps_are_taken_than_were_asked_for():
-    assert CrossFit(max_steps=10).intervals == [1, 1, 2, 3, 3]
-    assert CrossFit(max_steps=1).intervals == [1]
+    assert CrossFit(max_steps=10).intervals(per_feature(40)) == [1, 1, 2, 3, 3]
+    assert CrossFit(max_steps=4).intervals(structures.groups(np.arange(7))) == [3, 1]

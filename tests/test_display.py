@@ -100,7 +100,8 @@ def test_a_score_is_drawn_as_it_is(cancer):
     display = HypergradientSearchDisplay.from_estimator(search)
     np.testing.assert_allclose(drawn(display.lines_[3]), search.cv_results_["mean_test_accuracy"], rtol=1e-12)
     assert display.ax_.get_ylabel() == "accuracy"
-    assert [text.get_text() for text in display.ax_.texts] == ["moments+evidence", "per_feature"]  # gains are of the log loss
+    names = ["shared", "moments+evidence", "per_feature"]
+    assert [text.get_text() for text in display.text_] == names  # without gains, which are of the log loss
     loss = HypergradientSearchDisplay.from_estimator(search, metric="neg_log_loss")
     np.testing.assert_allclose(drawn(loss.lines_[3]), -search.cv_results_["mean_test_neg_log_loss"], rtol=1e-12)
     assert len(loss.lines_) == 4

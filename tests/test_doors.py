@@ -14,9 +14,9 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sksid import HypergradientSearchCV, hypergradient
 from sksid._products import Products
+from sksid.logistic import solve
 from sksid.problem import VALIDATION, make_problem, problem_of
 from sksid.rows import RowBlocks, lay_out
-from sksid.sid import solve
 from sksid.solvers import BATCH, Aid, Dual, Sgd, check_supported
 from sksid.structures import matrix
 

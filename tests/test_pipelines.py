@@ -23,10 +23,11 @@ from sksid._kernels._layout import UNUSED
 from sksid import HypergradientSearchCV
 from sksid._data import prepare
 from sksid._estimators import read
-from sksid._parts import make_parts
+from sksid._parts import make_nest
 from sksid._pipeline import preprocessing_steps
+from sksid.descent import Bilevel
 from sksid.problem import Problem
-from sksid.solvers import _together
+from sksid.solvers import Aid, _together
 
 CONVERGED = {"solver": "newton-cg", "tol": 1e-9, "max_iter": 10_000}
 
@@ -371,10 +372,10 @@ def test_stateless_preprocessing_leaves_one_problem(cancer):
 def test_search_parts_and_final_fit_share_the_rows(estimator, cancer):
     X, y = cancer
     data = prepare(estimator, X, y, read(estimator), search_for(estimator)._get_routed_params_for_fit({}), cv=3, random_state=0)
-    final, parts = data.final_problem(), make_parts(data)
-    for other in (data.problem(), *(problem for part in parts for problem in (part.inner, part.rest, part.judge))):
+    final, nest = data.final_problem(), make_nest(data, lambda problem, tol=None: Bilevel(problem, Aid()))
+    for other in (data.problem(), nest.inner.problem, nest.rest.problem, nest.judge):
         assert np.shares_memory(other.rows.values, final.rows.values)
-    assert final.n_rows == len(y) == sum((part.judge.roles.role != UNUSED).sum() for part in parts)
+    assert final.n_rows == len(y) == (nest.judge.roles.role != UNUSED).sum()
 
 
 # ---- metadata -----------------------------------------------------------------------------------------------------------

@@ -125,6 +125,12 @@ def test_the_strongest_within_one_standard_error_is_taken():
     assert one_standard_error(named, metric="auc") == 1
 
 
+def test_scores_by_the_rows_that_chose_do_not_count_where_others_are_nested():
+    results = table([-0.6, -0.5, -0.2, -0.1, -0.45], [1.0, 2.0, 0.5, 1.0, 3.0])
+    structures, nested = ["shared", "shared", "evidence", "evidence", "evidence"], [False] * 4 + [True]
+    assert one_standard_error({**results, "structure": structures, "is_nested": nested}) == 1
+
+
 def test_the_rule_needs_one_parameter_to_order_by():
     results = table([-1.0, -0.5], [1.0, 2.0])
     with pytest.raises(ValueError, match=r"named C or alpha, and found \[\]"):

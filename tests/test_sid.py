@@ -1,214 +1,297 @@
-"""The hypergradient against finite differences of the whole map θ → F, and the value against scikit-learn's models."""
+"""Algorithm 1 for any map: against finite differences of the whole map, and, for logistic regression, against the solvers."""
+
+import importlib.util
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
-from oracles import central_differences, fit_reference, relative_error, split_losses
-from scipy.special import log_softmax, softmax
-from sklearn.datasets import make_classification
-from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold
+from scipy.special import expit, softmax
 
-from sksid import hypergradient
-from sksid._features import make_structure
-from sksid.problem import make_problem
-from sksid.sid import solve
-from sksid.solvers import Aid, Dual
+from sksid import bounds, hypergradient
+from sksid.problem import TRAIN, VALIDATION, make_problem
+from sksid.sid import ConjugateGradient, FixedPoint, Map, Outer, differentiate
+from sksid.solvers import NotFiniteError, Sgd, Steps
 
-N_FEATURES = 12
-STRUCTURES = {
-    "shared": "shared",
-    "groups": np.repeat(["a", "b", "c"], 4),
-    "per_feature": "per_feature",
-    "matrix": np.column_stack([np.ones(N_FEATURES), np.linspace(-1, 1, N_FEATURES)]),
-}
-LOG_PENALTIES = np.linspace(0.0, 4.0, N_FEATURES)
+ROOT = Path(__file__).resolve().parents[1]
+WHOLE = FixedPoint(sampled=False)
+GALLERY = sorted((ROOT / "examples").glob("plot_sid_*.py"))
 
 
-def blobs(n_classes, sparse=False, n_samples=300):
-    X, y = make_classification(
-        n_samples, N_FEATURES, n_informative=6, n_redundant=2, n_classes=n_classes, flip_y=0.1, random_state=3
+@pytest.mark.skipif(not GALLERY or importlib.util.find_spec("matplotlib") is None, reason="the gallery needs matplotlib")
+@pytest.mark.parametrize("example", GALLERY, ids=lambda path: path.stem)
+def test_the_hypergradients_of_the_gallery_are_the_slopes_of_the_whole_map(example, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].switch_backend("Agg")
+    found = runpy.run_path(str(example))
+    assert found["slope"] == pytest.approx(found["difference"], rel=1e-3)
+    found["plt"].close("all")
+
+
+# ---- logistic regression is one such map --------------------------------------------------------------------------------
+
+
+class Logistic:
+    """The lower level of one split, written densely, as a Map of log λ; and its validation loss, as an Outer."""
+
+    def __init__(self, X, y, split, log_penalties):
+        n_classes = len(np.unique(y))
+        self.problem = make_problem(X, y, [split], n_classes=n_classes, fit_intercept=False, dtype=np.float64)
+        samples, role = self.problem.rows.samples, self.problem.roles.role[:, 0]
+        train, val = samples[role == TRAIN], samples[role == VALIDATION]  # in the order in which the package visits them
+        self.X, self.X_val, self.n, self.k = X[train], X[val], len(train), 1 if n_classes == 2 else n_classes
+        classes = np.arange(n_classes) if self.k > 1 else 1
+        self.targets, self.targets_val = y[train, None] == classes, y[val, None] == classes
+        self.log_penalties = np.broadcast_to(np.asarray(log_penalties, dtype=float), X.shape[1])
+        self.curvature = bounds.curvature(self.problem, 0, self.log_penalties)
+        self.start = np.zeros((X.shape[1], self.k))
+        self.map = Map(self.apply, self.pull_w, self.pull_hyper, draw=lambda rng: rng.integers(self.n, size=20))
+        self.outer = Outer(self.value, self.grad_w)
+
+    def proba(self, X, w):
+        return expit(X @ w) if self.k == 1 else softmax(X @ w, axis=1)
+
+    def apply(self, w, hyper, draw):
+        rows = slice(None) if draw is None else draw
+        slopes = self.proba(self.X[rows], w) - self.targets[rows]
+        return w - self.curvature.alpha * (self.X[rows].T @ slopes / len(slopes) + np.exp(hyper)[:, None] / self.n * w)
+
+    def pull_w(self, w, hyper, v, draw):
+        rows = slice(None) if draw is None else draw
+        p, bent = self.proba(self.X[rows], w), self.X[rows] @ v
+        bent = p * (1 - p) * bent if self.k == 1 else p * (bent - (p * bent).sum(axis=1, keepdims=True))
+        return v - self.curvature.alpha * (self.X[rows].T @ bent / len(bent) + np.exp(hyper)[:, None] / self.n * v)
+
+    def pull_hyper(self, w, hyper, v, draw):
+        return -self.curvature.alpha / self.n * np.exp(hyper) * (w * v).sum(axis=1)
+
+    def value(self, w, hyper, draw):
+        p = self.proba(self.X_val, w)
+        return float(-np.log(np.where(self.targets_val, p, 1 - p if self.k == 1 else 1)).sum() / len(p))
+
+    def grad_w(self, w, hyper, draw):
+        return self.X_val.T @ (self.proba(self.X_val, w) - self.targets_val) / len(self.X_val)
+
+    def differentiate(self, **settings):
+        return differentiate(self.map, self.outer, self.log_penalties, self.start, **settings)
+
+
+@pytest.fixture(scope="module", params=[2, 10], ids=["two classes", "ten classes"])
+def logistic(request, digits):
+    X, y = digits
+    order = np.random.RandomState(0).permutation(y.size)
+    return Logistic(X, y % request.param, (order[:400], order[400:700]), np.linspace(2.0, 4.0, 64))
+
+
+@pytest.mark.parametrize("adjoint", [WHOLE, ConjugateGradient()], ids=["fixed point", "conjugate gradient"])
+def test_logistic_regression_agrees_with_hypergradient(logistic, digits, adjoint):
+    order = np.random.RandomState(0).permutation(len(digits[1]))
+    settings = {"solver": "aid", "tol": 1e-11, "fit_intercept": False}
+    labels = digits[1] % (2 if logistic.k == 1 else 10)
+    exact = hypergradient(digits[0], labels, [(order[:400], order[400:700])], logistic.log_penalties, **settings)
+    found = logistic.differentiate(lower=WHOLE, adjoint=adjoint, n_lower=3000, n_adjoint=3000)
+    assert found.value == pytest.approx(exact.value, rel=1e-9)
+    np.testing.assert_allclose(found.hypergradient, exact.gradient, rtol=0, atol=1e-6 * np.abs(exact.gradient).max())
+    np.testing.assert_allclose(found.w.T, exact.coef[0], atol=1e-7)
+
+
+@pytest.mark.parametrize("rule", ["constant", "decreasing"])
+def test_on_the_same_draws_it_is_the_shipped_solver(logistic, rule):
+    """Bit for bit but for rounding: minibatches of 20 of 400 rows, twenty an epoch, drawn as ``Sgd`` draws them."""
+    beta, gamma, epochs = 3.0, 6.0, 4
+    steps = Steps(rule, batch_size=20, beta=beta, gamma=gamma)
+    solver = Sgd(steps, steps, lower_epochs=epochs, adjoint_epochs=epochs, sampling="iid")
+    state = solver.advance(logistic.problem, solver.init(logistic.problem, logistic.log_penalties, seed=7))
+    random, minibatches = np.random.RandomState(7), []
+
+    def draw(rng):
+        if not minibatches:
+            minibatches.extend(random.randint(400, size=(20, 20)))
+        return minibatches.pop(0)
+
+    replayed = Map(logistic.apply, logistic.pull_w, logistic.pull_hyper, draw)
+    on_rows = FixedPoint((beta, gamma) if rule == "decreasing" else beta / gamma)
+    budgets = {"lower": on_rows, "adjoint": on_rows, "n_lower": 20 * epochs, "n_adjoint": 20 * epochs}
+    found = differentiate(replayed, logistic.outer, logistic.log_penalties, logistic.start, **budgets)
+    adjoint = logistic.curvature.alpha / 400 * found.v.T  # of the sum, not of the step
+    np.testing.assert_allclose(found.w.T, solver.coefficients(logistic.problem, state)[0][0], atol=1e-12)
+    np.testing.assert_allclose(adjoint, solver.adjoint(logistic.problem, state)[0][0], atol=1e-12)
+    np.testing.assert_allclose(found.hypergradient, solver.log_gradient(logistic.problem, state), atol=1e-12)
+
+
+@pytest.mark.parametrize("logistic", [2], indirect=True, ids=["two classes"])
+def test_the_solvers_need_not_be_of_a_kind(logistic):
+    """Minibatches below, conjugate gradient above, and the reverse, with a function of one's own."""
+
+    def newton(system, start, n_steps, rng):
+        x = start.ravel()
+        for _ in range(n_steps):
+            residual = system.apply(x.reshape(start.shape), None).ravel() - x
+            basis = 1e-6 * np.eye(x.size)
+            jacobian = [(system.apply((x + e).reshape(start.shape), None).ravel() - x - e - residual) / 1e-6 for e in basis]
+            x = x - np.linalg.solve(np.array(jacobian).T, residual)
+        return x.reshape(start.shape)
+
+    exact = logistic.differentiate(lower=newton, adjoint=newton, n_lower=10, n_adjoint=2)
+    size = np.linalg.norm(exact.hypergradient)
+    noisy = FixedPoint(bounds.decreasing(logistic.curvature))
+    budgets = {"n_lower": 1500, "n_adjoint": 1500}
+    for lower, adjoint in ((noisy, ConjugateGradient()), (noisy, newton), (newton, noisy), (noisy, noisy)):
+        settings = budgets | {f"n_{name}": 10 for name, solver in (("lower", lower), ("adjoint", adjoint)) if solver is newton}
+        found = logistic.differentiate(lower=lower, adjoint=adjoint, **settings)
+        assert np.linalg.norm(found.hypergradient - exact.hypergradient) < 0.1 * size
+
+
+# ---- a map whose solution is known --------------------------------------------------------------------------------------
+
+
+class Rotation:
+    """w = ½Rw + λ + noise, R a rotation: not symmetric, w = (I − ½R)⁻¹λ; and E = ½|w − 1|² + ½|λ|², drawn or whole."""
+
+    def __init__(self, noise=0.1, outer_noise=None):
+        self.R = 0.5 * np.array([[0.6, -0.8], [0.8, 0.6]])
+        jolt = lambda draw: 0.0 if draw is None else draw  # noqa: E731
+        self.map = Map(
+            apply=lambda w, hyper, draw: self.R @ w + hyper + jolt(draw),
+            pull_w=lambda w, hyper, v, draw: self.R.T @ v + jolt(draw) * v,
+            pull_hyper=lambda w, hyper, v, draw: v + jolt(draw) * v,
+            draw=lambda rng: noise * rng.standard_normal(2),
+        )
+        self.outer = Outer(
+            value=lambda w, hyper, draw: 0.5 * np.sum((w - 1) ** 2) + 0.5 * hyper @ hyper + np.sum(jolt(draw)),
+            grad_w=lambda w, hyper, draw: w - 1 + jolt(draw),
+            grad_hyper=lambda w, hyper, draw: hyper + jolt(draw),
+            draw=None if outer_noise is None else lambda rng: outer_noise * rng.standard_normal(2),
+        )
+
+    def exact(self, hyper):
+        solved = np.linalg.inv(np.eye(2) - self.R)
+        w = solved @ hyper
+        return 0.5 * np.sum((w - 1) ** 2) + 0.5 * hyper @ hyper, hyper + solved.T @ (w - 1)
+
+    def differentiate(self, **settings):
+        return differentiate(self.map, self.outer, HYPER, np.zeros(2), **settings)
+
+
+HYPER = np.array([1.0, -0.5])
+SLOWING = FixedPoint((4.0, 8.0))
+
+
+def test_a_map_that_is_not_symmetric():
+    rotation = Rotation()
+    found = rotation.differentiate(lower=WHOLE, adjoint=WHOLE)
+    value, gradient = rotation.exact(HYPER)
+    assert found.value == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(found.hypergradient, gradient, rtol=1e-12)
+    assert found.variance is found.error is None
+    with pytest.raises(ValueError, match="not affine and symmetric.* Use FixedPoint"):
+        rotation.differentiate(lower=WHOLE, adjoint=ConjugateGradient())
+
+
+def test_the_outer_loss_may_be_drawn():
+    rotation = Rotation(outer_noise=0.3)
+    settings = {"lower": SLOWING, "adjoint": SLOWING, "n_lower": 4000, "n_adjoint": 4000, "n_last": 4000}
+    value, gradient = rotation.exact(HYPER)
+    found = rotation.differentiate(**settings)
+    assert found.value != value
+    assert found.value == pytest.approx(value, abs=0.05)
+    np.testing.assert_allclose(found.hypergradient, gradient, atol=0.05)
+    assert not np.allclose(found.hypergradient, rotation.differentiate(**settings | {"n_last": None}).hypergradient, rtol=1e-9)
+    exactly = rotation.differentiate(lower=WHOLE, adjoint=WHOLE)  # no draw is asked for
+    np.testing.assert_allclose(exactly.hypergradient, gradient, rtol=1e-12)
+
+
+@pytest.mark.parametrize("lower", [SLOWING, FixedPoint(0.05)], ids=["decreasing", "constant"])
+def test_the_estimates_are_of_the_size_of_the_errors(lower):
+    """The variance within its standard error, the error of one to four times the true one, over 300 runs."""
+    rotation = Rotation()
+    _, gradient = rotation.exact(HYPER)
+    settings = {"lower": lower, "adjoint": lower, "n_lower": 400, "n_adjoint": 400}
+    runs = np.array([rotation.differentiate(**settings, seed=seed).hypergradient for seed in range(300)])
+    true_error = np.sum((runs - gradient) ** 2, axis=1).mean()
+    true_variance = runs.var(axis=0, ddof=1).sum()
+    found = rotation.differentiate(**settings, n_runs=50, seed=1000)
+    assert abs(found.variance.mean - true_variance) < 4 * found.variance.standard_error + 0.2 * true_variance
+    assert 0.8 * true_error < found.error.mean < 4 * true_error
+    assert 0.05 < found.error.standard_error / found.error.mean < 0.5
+
+
+def test_a_seed_decides_and_more_runs_change_nothing_in_the_first():
+    rotation = Rotation()
+    one, again, other = (rotation.differentiate(seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one.hypergradient, again.hypergradient)
+    assert not np.array_equal(one.hypergradient, other.hypergradient)
+    np.testing.assert_array_equal(rotation.differentiate(seed=3, n_runs=5).hypergradient, one.hypergradient)
+
+
+def test_starts_are_where_the_solvers_begin():
+    rotation = Rotation(noise=0.0)
+    first = rotation.differentiate(n_lower=20, n_adjoint=20)
+    whole = rotation.differentiate(n_lower=40, n_adjoint=20)
+    settings = {"n_lower": 20, "n_adjoint": 20}
+    more = differentiate(rotation.map, rotation.outer, HYPER, first.w, **settings)
+    np.testing.assert_allclose(more.w, whole.w, rtol=1e-12)
+    np.testing.assert_allclose(more.hypergradient, whole.hypergradient, rtol=1e-12)
+    begun = differentiate(rotation.map, rotation.outer, HYPER, whole.w, adjoint_start=[5.0, 5.0], n_lower=1, n_adjoint=1)
+    np.testing.assert_allclose(begun.v, rotation.R.T @ [5.0, 5.0] + begun.w - 1, rtol=1e-12)
+
+
+def test_a_budget_of_nothing_leaves_the_starts():
+    found = Rotation().differentiate(n_lower=0, n_adjoint=0, adjoint_start=[2.0, 3.0])
+    np.testing.assert_array_equal(found.w, 0.0)
+    np.testing.assert_array_equal(found.v, [2.0, 3.0])
+    np.testing.assert_array_equal(found.hypergradient, HYPER + [2.0, 3.0])
+
+
+def test_no_product_is_spent_on_looking():
+    """Ten steps are ten calls of each function, and ∇₁E and step (3) one."""
+    rotation, calls = Rotation(noise=0.0), dict.fromkeys(("apply", "pull_w", "pull_hyper", "grad_w"), 0)
+
+    def counted(name, function):
+        def call(*at):
+            calls[name] += 1
+            return function(*at)
+
+        return call
+
+    fields = {name: counted(name, getattr(rotation.map, name)) for name in ("apply", "pull_w", "pull_hyper")}
+    outer = Outer(rotation.outer.value, counted("grad_w", rotation.outer.grad_w))
+    differentiate(Map(**fields), outer, HYPER, np.zeros(2), n_lower=10, n_adjoint=10)
+    assert calls == {"apply": 10, "pull_w": 10, "pull_hyper": 1, "grad_w": 1}
+
+
+def test_step_sizes_of_any_kind():
+    sizes = []
+    settings = {"adjoint": FixedPoint(lambda i: sizes.append(i) or 0.5), "n_adjoint": 3}
+    Rotation().differentiate(lower=FixedPoint(0.5), **settings)
+    assert sizes == [0, 1, 2]
+    assert [FixedPoint((4.0, 8.0)).size(i) for i in (0, 8)] == [0.5, 0.25]
+
+
+def test_one_penalty_is_a_number():
+    """λ, and so the hypergradient, has no axis."""
+    mean = Map(
+        lambda w, hyper, draw: w - 0.5 * (w - 3 + hyper * w),
+        lambda w, hyper, v, draw: v - 0.5 * (v + hyper * v),
+        lambda w, hyper, v, draw: -0.5 * w @ v,
     )
-    if sparse:
-        X = sp.csr_array(np.where(np.abs(X) > 1.0, X, 0.0))
-    return X, y
+    square = Outer(lambda w, hyper, draw: 0.5 * w @ w, lambda w, hyper, draw: w)
+    found = differentiate(mean, square, 0.5, np.zeros(1), n_runs=3)
+    assert found.hypergradient.shape == ()
+    assert found.hypergradient == pytest.approx(-4 / 1.5, rel=1e-12)
+    assert found.variance.mean == pytest.approx(0.0, abs=1e-20)
 
 
-def folds(X, y):
-    return list(StratifiedKFold(3).split(X, y))
-
-
-def random_weights(n_samples):
-    return np.random.RandomState(0).uniform(0.2, 3.0, n_samples)
-
-
-@pytest.mark.parametrize("storage", ["dense", "sparse"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-@pytest.mark.parametrize("fit_intercept", [True, False], ids=["intercept", "no_intercept"])
-@pytest.mark.parametrize("n_classes", [2, 4])
-@pytest.mark.parametrize("name", STRUCTURES)
-def test_hypergradient_is_the_derivative_of_the_cross_validated_loss(name, n_classes, fit_intercept, weighted, storage):
-    X, y = blobs(n_classes, sparse=storage == "sparse")
-    splits, weights = folds(X, y), random_weights(len(y)) if weighted else None
-    structure = make_structure(STRUCTURES[name], X)
-    offset = LOG_PENALTIES if name in ("per_feature", "matrix") else np.full(N_FEATURES, 0.7)
-
-    def value(theta):
-        log_penalties = offset + structure.change(theta)
-        return split_losses(X, y, splits, log_penalties, weights, fit_intercept).mean()
-
-    result = hypergradient(X, y, splits, offset, sample_weight=weights, fit_intercept=fit_intercept)
-    expected = central_differences(value, np.zeros(structure.n_params))
-    assert result.converged
-    assert relative_error(structure.pull_back(result.gradient), expected) <= 1e-3
-
-
-@pytest.mark.parametrize("solver", [Dual(), Aid(), Aid(max_direct=0)], ids=["dual", "direct", "cg"])
-def test_every_solver_gives_the_derivative(solver, cancer):
-    X, y = cancer
-    splits = folds(X, y)
-    result = hypergradient(X, y, splits, 1.0, solver=solver, tol=1e-5)
-    expected = central_differences(lambda theta: split_losses(X, y, splits, theta[0]).mean(), np.ones(1))
-    assert relative_error([result.gradient.sum()], expected) <= 1e-3
-
-
-@pytest.mark.parametrize("n_classes", [2, 4])
-def test_value_losses_and_coefficients_are_those_of_scikit_learn(n_classes):
-    X, y = blobs(n_classes)
-    splits, weights = folds(X, y), random_weights(len(y))
-    result = hypergradient(X, y, splits, LOG_PENALTIES, sample_weight=weights, tol=1e-6)
-    np.testing.assert_allclose(result.losses, split_losses(X, y, splits, LOG_PENALTIES, weights), rtol=1e-5)
-    assert result.value == pytest.approx(result.losses.mean(), rel=1e-14)
-    for k, (train, _) in enumerate(splits):
-        model, factors = fit_reference(X[train], y[train], LOG_PENALTIES, weights[train])
-        np.testing.assert_allclose(result.coef[k], model.coef_ * factors, atol=1e-5)
-        np.testing.assert_allclose(result.intercept[k], model.intercept_, atol=1e-5)
-
-
-def test_gradient_is_made_of_coefficients_and_adjoint():
-    X, y = blobs(4)
-    result = hypergradient(X, y, folds(X, y), LOG_PENALTIES)
-    products = np.einsum("kcj,kcj->kj", result.coef, result.adjoint).mean(axis=0)
-    np.testing.assert_allclose(result.gradient, -np.exp(LOG_PENALTIES) * products, rtol=1e-12)
-
-
-def test_adjoint_solves_the_system_of_the_hessian():
-    X, y = blobs(4)
-    (train, val), *_ = splits = folds(X, y)
-    result = hypergradient(X, y, splits, LOG_PENALTIES, tol=1e-6)
-    W, b, V, v = result.coef[0], result.intercept[0], result.adjoint[0], result.adjoint_intercept[0]
-    P, T = softmax(X[train] @ W.T + b, axis=1), X[train] @ V.T + v
-    DT = P * (T - (P * T).sum(axis=1, keepdims=True))
-    right = (softmax(X[val] @ W.T + b, axis=1) - np.eye(4)[y[val]]) / len(val)
-    np.testing.assert_allclose(DT.T @ X[train] + np.exp(LOG_PENALTIES) * V, right.T @ X[val], atol=1e-5)
-    np.testing.assert_allclose(DT.sum(axis=0), right.sum(axis=0), atol=1e-5)
-
-
-@pytest.mark.parametrize("solver", [Dual(), Aid()], ids=["dual", "direct"])
-@pytest.mark.parametrize("n_classes", [2, 4])
-def test_weights_count_like_repeated_rows(n_classes, solver):
-    X, y = blobs(n_classes, n_samples=200)
-    times = np.random.RandomState(1).randint(0, 4, len(y))
-    splits = folds(X, y)
-    position = np.arange(len(y)).repeat(times)
-    repeated = [(np.flatnonzero(np.isin(position, train)), np.flatnonzero(np.isin(position, val))) for train, val in splits]
-    weighted = hypergradient(X, y, splits, LOG_PENALTIES + 2.0, sample_weight=times, solver=solver, tol=1e-6)
-    plain = hypergradient(X[position], y[position], repeated, LOG_PENALTIES + 2.0, solver=solver, tol=1e-6)
-    assert weighted.converged
-    assert plain.converged
-    assert weighted.value == pytest.approx(plain.value, rel=1e-6)
-    assert relative_error(weighted.gradient, plain.gradient) <= 1e-4
-
-
-def test_error_estimate_bounds_the_true_error_within_a_factor_of_three(cancer):
-    X, y = cancer
-    splits = folds(X, y)
-    exact = hypergradient(X, y, splits, 1.0, solver=Aid(), tol=1e-10).gradient
-    for tol in (0.1, 1e-2, 1e-3, 1e-4):
-        result = hypergradient(X, y, splits, 1.0, tol=tol)
-        assert result.converged
-        assert result.error <= tol * np.abs(result.gradient).max()
-        assert np.abs(result.gradient - exact).max() <= 3 * tol * np.abs(exact).max()
-
-
-def test_result_says_when_the_epochs_ran_out(cancer):
-    X, y = cancer
-    result = hypergradient(X, y, folds(X, y), -10.0, max_epochs=3)
-    assert not result.converged
-    assert result.n_epochs >= 3
-    assert np.isfinite(result.gradient).all()
-
-
-def test_projection_decides_what_is_converged(cancer):
-    X, y = cancer
-    problem = make_problem(X, y, folds(X, y), n_classes=2, dtype=np.float64)
-    structure, solver = make_structure("shared", X), Aid(tol=1e-12)
-    _, estimate = solve(
-        problem, solver, solver.init(problem, np.zeros(30)), rtol=1e-8, max_epochs=50, project=structure.pull_back
-    )
-    assert estimate.converged
-    assert estimate.error <= 1e-8 * abs(estimate.log_gradient.sum())
-
-
-def test_labels_may_be_strings_and_splits_a_generator():
-    X, y = blobs(4)
-    names = np.array(["north", "east", "south", "west"])
-    codes = np.unique(names[y], return_inverse=True)[1]
-    by_name = hypergradient(X, names[y], StratifiedKFold(3).split(X, y), 0.0)
-    by_code = hypergradient(X, codes, folds(X, y), 0.0)
-    np.testing.assert_array_equal(by_name.gradient, by_code.gradient)
-
-
-def test_random_state_alone_decides():
-    X, y = blobs(2)
-    one, two, other = (hypergradient(X, y, folds(X, y), 0.0, random_state=seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.gradient, two.gradient)
-    assert not np.array_equal(one.gradient, other.gradient)
-    assert relative_error(other.gradient, one.gradient) <= 1e-3
-
-
-def test_weak_signal_at_the_prior():
-    """With a penalty that leaves W = 0, F is the loss of the class frequencies and its gradient vanishes."""
-    X, y = blobs(4)
-    splits = folds(X, y)
-    result = hypergradient(X, y, splits, 18.0)
-    frequencies = [np.log(np.bincount(y[train]) / len(train)) for train, _ in splits]
-    expected = [-log_softmax(f)[y[val]].mean() for f, (_, val) in zip(frequencies, splits, strict=True)]
-    np.testing.assert_allclose(result.losses, expected, rtol=1e-4)
-    assert np.abs(result.gradient).max() <= 1e-5
-
-
-def replaced(array, index, value):
-    array = array.copy()
-    array[index] = value
-    return array
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda X, y: {"X": replaced(X, (3, 2), np.nan)}, "NaN"),
-        (lambda X, y: {"X": replaced(X, (3, 2), np.inf)}, "infinity"),
-        (lambda X, y: {"y": y[:-1]}, "inconsistent numbers of samples"),
-        (lambda X, y: {"y": np.zeros_like(y)}, "one class"),
-        (lambda X, y: {"splits": []}, "cv gave no split"),
-        (lambda X, y: {"splits": [(np.flatnonzero(y == 0), np.arange(9))]}, "split 0 has no training row.* of class 1"),
-        (lambda X, y: {"splits": [(np.arange(300), np.arange(0))]}, "split 0 has no validation row"),
-        (lambda X, y: {"sample_weight": -np.ones(300)}, "[Nn]egative"),
-        (lambda X, y: {"sample_weight": (y == 0).astype(float)}, "class 1.* sample_weight"),
-        (lambda X, y: {"sample_weight": np.ones(299)}, "sample_weight"),
-        (lambda X, y: {"log_penalties": np.full(12, np.nan)}, "log_penalties must be numbers"),
-        (lambda X, y: {"log_penalties": np.zeros(11)}, "12"),
-    ],
-)
-def test_bad_input_is_refused_by_name(change, message):
-    X, y = blobs(2)
-    arguments = {"X": X, "y": y, "splits": list(KFold(3).split(X)), "log_penalties": 0.0}
-    with pytest.raises(ValueError, match=message):
-        hypergradient(**{**arguments, **change(X, y)})
-
-
-def test_splits_may_overlap_and_leave_rows_out():
-    X, y = blobs(2)
-    splits = list(ShuffleSplit(4, test_size=0.2, train_size=0.5, random_state=0).split(X))
-    result = hypergradient(X, y, splits, 0.0, tol=1e-6)
-    np.testing.assert_allclose(result.losses, split_losses(X, y, splits, 0.0), rtol=1e-5)
+def test_refusals():
+    rotation = Rotation()
+    with pytest.raises(NotFiniteError, match="w is not finite.* contraction"), np.errstate(all="ignore"):
+        rotation.differentiate(lower=FixedPoint(-50.0), n_lower=1000)
+    for name, change in {"apply": lambda *_: 0.0, "pull_w": lambda *_: np.zeros(3), "pull_hyper": lambda *_: 1.0}.items():
+        with pytest.raises(ValueError, match=f"{name} has shape"):
+            differentiate(Map(**{**vars(rotation.map), name: change}), rotation.outer, HYPER, np.zeros(2))
+    with pytest.raises(ValueError, match="grad_w has shape .*, but w has"):
+        differentiate(rotation.map, Outer(rotation.outer.value, lambda *_: 0.0), HYPER, np.zeros(2))
+    with pytest.raises(ValueError, match="adjoint_start has shape"):
+        rotation.differentiate(adjoint_start=np.zeros(3))

@@ -12,9 +12,9 @@ from scipy.special import expit, log_softmax, softmax, xlogy
 from sklearn.datasets import make_classification
 from sklearn.model_selection import ShuffleSplit, StratifiedKFold
 
+from sksid.logistic import solve
 from sksid.objective import LogisticLoss
 from sksid.problem import TRAIN, make_problem
-from sksid.sid import solve
 from sksid.solvers import Aid, Dual, NotFiniteError, Relay, choose
 from sksid.solvers._dual import SUM, kernels
 

@@ -8,8 +8,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from sksid import joint
 from sksid.joint import Joint, groups_of_splits, in_groups
+from sksid.logistic import solve
 from sksid.problem import make_problem
-from sksid.sid import solve
 from sksid.solvers import Aid, Dual, Together, _together
 
 SPLITS = 3

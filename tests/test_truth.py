@@ -10,8 +10,8 @@ from sklearn.pipeline import make_pipeline
 
 from sksid import HypergradientSearchCV, hypergradient
 from sksid._features import make_structure
+from sksid.logistic import solve
 from sksid.problem import make_problem
-from sksid.sid import solve
 from sksid.solvers import Aid, Dual, Sgd
 
 N_PROBLEMS = 200

@@ -13,8 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 from sksid import one_standard_error
 from sksid.joint import in_groups
+from sksid.logistic import solve
 from sksid.problem import make_problem
-from sksid.sid import solve
 from sksid.solvers import Aid, Dual, Sgd, Together
 
 # ---- the penalties ------------------------------------------------------------------------------------------------------

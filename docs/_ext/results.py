@@ -32,7 +32,9 @@ class Results(Directive):
         for key in self.options.get("rows", "rows").split("."):
             rows = rows[key]
         columns = [name.strip() for name in self.options.get("columns", ",".join(rows[0])).split(",")]
-        machine = report["machine"]
+        machine = report.get("machine")
+        if machine is None:  # nothing that was timed
+            return [_table(columns, rows)]
         source = (
             f"python examples/benchmarks/{path.stem}.py, {machine['cores']} cores of an {machine['cpu']}, scikit-learn "
             f"{machine['scikit-learn']}, sksid {machine['sksid']} ({machine['commit']})."

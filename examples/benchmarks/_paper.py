@@ -7,31 +7,39 @@ Choices of ours, as the captions leave them open:
 - Lower level: mean loss + 1/2 sum λ_j ‖W_j‖², so that ``log_penalties`` = log λ + log S, S = 30,000.
 - The error is |g - g*|²/|g*|² for g = ∂F/∂log λ; g* is where ``dual`` ends in float64, and ``aid`` confirms it. The paper's
   methods compute in float32, which is a floor near 1e-12.
+- λ_j = e^{ε_j} of "a penalty for each feature": ε_j uniform on [-2, 2], drawn anew for each run.
 - Every point of the paper's methods is a fresh run of Algorithm 1 on that budget, from zero: half of the epochs for either
   system (or 75% for the lower level), w_t frozen while the linear system is solved. ∇₁E is counted in seconds, not epochs.
-- ``dual`` solves both systems in one pass, which counts as 2 epochs; its points are one run in float64, looked at on its way:
-  it has no step sizes that know the budget, so a fresh run would pass through the same points.
+- ``dual`` solves both systems in one pass, which counts as 2 epochs, its revisits of rows with it; its points are one run in
+  float64, looked at on its way: it has no step sizes that know the budget, so a fresh run would pass through the same points.
 - ``aid`` is Newton's method and conjugate gradient with the Hessian's diagonal as preconditioner, in float64. Its points are
   one run, its tolerance tightened tenfold from 1e-2 until the lower level's gradient is below 1e-6, on the first run's rows
   only, as nothing in it is random. One product with X and one with X' count as an epoch.
 - Seconds are the solves' processor time on one thread: without the layout of the rows, and without the 64 products from which
   the paper's step sizes come.
+
+The three figures share their records, a line for each run of a method in ``results/paper.jsonl``: stopped, a script goes on
+where it was, and Figure 3 measures only what Figures 1 and 2 have not. ``--save`` summarizes what there is, ``--seconds`` ends
+in time.
 """
 
+import tempfile
+import time
 from dataclasses import replace
 from typing import NamedTuple
 
 import _common as common
 import numpy as np
+from _journal import Journal
 
 from sksid import bounds
 from sksid.objective import Objective
 from sksid.problem import make_problem
 from sksid.solvers import BATCH, Aid, Dual, Sgd, Steps
 
-BUDGETS = (4, 20, 100)
-JOINT = (1, 2, 5, 10, 15)  # dual's passes
-TAIL = 20  # the slope is fitted on budgets from here
+BUDGETS = (4, 8, 12, 20, 32, 48, 68, 100)
+JOINT = (1, 2, 3, 4, 5, 7, 10, 15)  # dual's passes
+TAIL = 12  # the slope is fitted on budgets from here: six of them
 CONSTANT, DECREASING = Steps("constant"), Steps("decreasing")
 FIRST_TOL, TOL, EXACT = 1e-2, 1e-6, 1e-11
 
@@ -83,9 +91,19 @@ class Setting(NamedTuple):
         return (gradient.sum() / reference.sum() - 1.0) ** 2 if np.isscalar(self.penalties) else whole, whole
 
 
-def uneven():
-    """Figure 2's λ_j = e^{ε_j}, ε_j uniform on [-2, 2]; drawn once, the same in all runs."""
-    return Setting(np.exp(np.random.RandomState(0).uniform(-2.0, 2.0, 784)))
+def uneven(seed):
+    """Figure 2's λ_j = e^{ε_j}, ε_j uniform on [-2, 2], drawn for this run."""
+    return Setting(np.exp(np.random.RandomState(1000 + seed).uniform(-2.0, 2.0, 784)))
+
+
+ONE = {f"λ = {value:g}": Setting(value) for value in (0.1, 1.0, 10.0, 100.0)}
+EACH = "λ_j = exp(ε_j)"
+RUNS = dict.fromkeys(ONE, 5) | {EACH: 10}
+
+
+def setting_of(panel, seed):
+    """The λ of a panel in one run."""
+    return uneven(seed) if panel == EACH else ONE[panel]
 
 
 # ---- one run ------------------------------------------------------------------------------------------------------------
@@ -97,17 +115,6 @@ def mnist(seed, quick=False):
     order = np.random.RandomState(seed).permutation(y.size)
     halves = np.array_split(order, 2)
     return make_problem(X / 255.0, y, [tuple(halves)], n_classes=10, fit_intercept=False, dtype=np.float64, seed=seed)
-
-
-def curves(problem, state, setting, methods, budgets, seed):
-    """{method: [(epochs, seconds, error, error of all features), …]} of one run."""
-    looks, reference = by_dual(problem, setting, seed)
-    single = problem.astype(np.float32)
-    curves = {name: by_sgd(single, state, setting, method, budgets, reference) for name, method in methods.items()}
-    curves["dual"] = [(*spent, *setting.error(gradient, reference)) for *spent, gradient in looks]
-    if seed == 0:
-        curves["aid"] = by_aid(problem, setting, reference)
-    return curves
 
 
 def by_sgd(problem, state, setting, method, budgets, reference):
@@ -140,7 +147,7 @@ def by_aid(problem, setting, reference):
     solver = Aid(max_direct=0, first_tol=FIRST_TOL, tightening=0.1, tol=TOL)
     state, spent, points = solver.init(problem, setting.log_penalties(problem)), 0.0, []
     with common.counted(Objective, "pull") as pairs:
-        while not points or state.residuals.max() > TOL:
+        while not points or solver.progress(problem, state).residual > TOL:
             seconds, state = common.timed(solver.advance, problem, state)
             spent += seconds
             points.append((pairs(), spent, *setting.error(solver.log_gradient(problem, state), reference)))
@@ -150,75 +157,105 @@ def by_aid(problem, setting, reference):
 # ---- all runs -----------------------------------------------------------------------------------------------------------
 
 
-def measure(settings, methods, n_runs, budgets, quick=False):
-    """The records {panel: {"q": …, "methods": {method: …}}} of all runs."""
-    runs, q = {panel: [] for panel in settings}, {}
-    for seed in range(2 if quick else n_runs):
+def measure(journal, panels, methods, seconds, quick=False):
+    """Whatever the journal has not, run after run of all panels; ``aid``, in which nothing is random, once a panel."""
+    end = time.monotonic() + seconds
+    for seed in range(2 if quick else max(RUNS.values())):
+        missing = [
+            (panel, name)
+            for panel in panels
+            if seed < RUNS[panel]
+            for name in ("dual", *methods, *(["aid"] if seed == 0 else []))
+            if journal.last(panel=panel, seed=seed, method=name) is None
+        ]
+        if not missing or time.monotonic() > end:
+            continue
         problem = mnist(seed, quick)
-        state = next(iter(methods.values())).solver.init(problem.astype(np.float32), np.zeros(problem.n_features), seed=seed)
-        for panel, setting in settings.items():
-            curvature = bounds.curvature(problem, 0, setting.log_penalties(problem), state.data_curvatures[0])
-            q.setdefault(panel, []).append(curvature.q)
-            runs[panel].append(curves(problem, state, setting, methods, budgets, seed))
-            print(f"run {seed}, {panel}", flush=True)
-    return {panel: {"q": float(np.mean(q[panel])), "methods": summary(runs[panel])} for panel in settings}
+        single = problem.astype(np.float32)
+        state, references = THREE["Batch"].solver.init(single, np.zeros(problem.n_features), seed=seed), {}
+        for panel, name in missing:
+            if time.monotonic() > end:
+                break
+            setting = setting_of(panel, seed)
+            looks, reference = references[panel] = references.get(panel) or by_dual(problem, setting, seed)
+            if name == "dual":
+                points = [(*spent, *setting.error(gradient, reference)) for *spent, gradient in looks]
+            elif name == "aid":
+                points = by_aid(problem, setting, reference)
+            else:
+                state.random = np.random.RandomState([seed, *name.encode()])  # whatever was measured before it
+                points = by_sgd(single, state, setting, methods[name], BUDGETS[:3] if quick else BUDGETS, reference)
+            q = bounds.curvature(problem, 0, setting.log_penalties(problem), state.data_curvatures[0]).q
+            journal.add(panel=panel, seed=seed, method=name, q=float(q), points=[common.rounded(point) for point in points])
+            print(f"run {seed}, {panel}, {name}", flush=True)
 
 
-def summary(runs):
-    """Means over the runs, and the errors' standard deviation."""
-    records = {}
-    for name in runs[0]:
-        epochs, seconds, error, whole = np.array([run[name] for run in runs if name in run]).transpose(2, 1, 0)
-        records[name] = {
-            "epochs": common.rounded(epochs.mean(axis=1)),
-            "seconds": common.rounded(seconds.mean(axis=1)),
-            "mean": common.rounded(error.mean(axis=1)),
-            "std": common.rounded(error.std(axis=1)),
-            "all features": common.rounded(whole.mean(axis=1)),
-        }
-    return records
+def summary(journal, panels, methods):
+    """{panel: {"q": …, "methods": {method: …}}}: means over the runs, the error's standard deviation, and how many runs."""
+    found = {}
+    for panel in panels:
+        records = {name: _mean(journal, panel, name) for name in (*methods, "dual", "aid")}
+        of_panel = [record["q"] for record in journal.records if record["panel"] == panel]
+        if of_panel:
+            found[panel] = {"q": float(np.mean(of_panel)), "methods": {name: of for name, of in records.items() if of}}
+    return found
+
+
+def _mean(journal, panel, name):
+    """Of one method's runs, the last of each seed."""
+    runs = [journal.last(panel=panel, seed=seed, method=name) for seed in range(RUNS[panel])]
+    runs = [run["points"] for run in runs if run]
+    if not runs:
+        return None
+    epochs, seconds, error, whole = np.array(runs).transpose(2, 1, 0)
+    return {
+        "runs": len(runs),
+        "epochs": common.rounded(epochs.mean(axis=1)),
+        "seconds": common.rounded(seconds.mean(axis=1)),
+        "mean": common.rounded(error.mean(axis=1)),
+        "std": common.rounded(error.std(axis=1)),
+        "all features": common.rounded(whole.mean(axis=1)),
+    }
 
 
 def slope(record, key="mean"):
     """Of log error against log epochs on the tail."""
     epochs, errors = np.array(record["epochs"]), np.array(record[key])
-    tail = epochs >= TAIL
+    tail = epochs >= (TAIL if epochs.max() > TAIL else 0)  # --quick has no tail
     return float(np.polyfit(np.log(epochs[tail]), np.log(errors[tail]), 1)[0])
 
 
 def report(panels):
     """The tables, panel by panel."""
-    budgets = next(iter(panels.values()))["methods"]["Batch"]["epochs"]
     for title, panel in panels.items():
         print(f"\n{title} (q = {panel['q']:.3f}): squared relative error / seconds after so many epochs\n")
         rows = []
         for name, record in panel["methods"].items():
-            if name not in ("dual", "aid"):
-                points = zip(budgets, record["mean"], record["seconds"], strict=True)
-                rows.append({"": name} | {f"{epochs:g}": f"{error:.1e} / {s:.2f}" for epochs, error, s in points})
-        common.table(rows)
-        for name in ("dual", "aid"):
-            record = panel["methods"][name]
             points = zip(record["epochs"], record["mean"], record["seconds"], strict=True)
-            print(f"{name}: " + ", ".join(f"{error:.1e} after {epochs:.0f} ({s:.1f} s)" for epochs, error, s in points))
-        for name in ("Stoch dec", "Stoch dec, shuffled"):
-            if name in panel["methods"]:
-                record = panel["methods"][name]
-                one, all_features = slope(record), slope(record, "all features")
-                print(f"slope of {name} from {TAIL} epochs: {one:.2f}, all features {all_features:.2f}")
+            if name not in ("dual", "aid"):
+                row = {"": name, "runs": record["runs"]} | {f"{epochs:g}": f"{e:.1e} / {s:.2f}" for epochs, e, s in points}
+                rows.append(row | {"slope": slope(record), "of all features": slope(record, "all features")})
+            else:
+                print(f"{name}: " + ", ".join(f"{e:.1e} after {epochs:.0f} ({s:.1f} s)" for epochs, e, s in points))
+        common.table(rows)
 
 
 # ---- a script -----------------------------------------------------------------------------------------------------------
 
 
-def main(name, doc, settings, methods, n_runs, budgets=BUDGETS):
+def main(name, doc, panels, methods):
     """Measure and report, or draw what was saved."""
     parser = common.parser(doc)
     parser.add_argument("--draw", metavar="PNG", help="draw the saved results and do nothing else")
+    parser.add_argument("--seconds", type=float, default=np.inf, help="begin nothing after so many seconds")
+    parser.add_argument("--journal", default=common.HERE / "results" / "paper.jsonl", help="where the runs are kept")
     args = parser.parse_args()
     if args.draw:
         return draw(common.saved(name), args.draw)
-    panels = measure(settings, methods, n_runs, budgets[:3] if args.quick else budgets, args.quick)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(f"{folder}/quick.jsonl" if args.quick else args.journal)
+        measure(journal, panels, methods, args.seconds, args.quick)
+    panels = summary(journal, panels, methods)
     report(panels)
     common.finish(name, args, panels)
 

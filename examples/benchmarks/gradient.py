@@ -10,8 +10,8 @@ import _common as common
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
+from sksid.logistic import solve
 from sksid.problem import make_problem
-from sksid.sid import solve
 from sksid.solvers import Dual
 
 EPOCHS = (2, 3, 5, 8, 12)

@@ -142,7 +142,7 @@ def scores(repeats):
 
 def course(repeats, n_steps=40):
     """Mean losses after each step on 50 penalties, five of which matter: of the rows that choose, and of fresh ones."""
-    plain, crossed, taken = [], [], np.cumsum(CrossFit().intervals)
+    plain, crossed, taken = [], [], np.cumsum(CrossFit().intervals(per_feature(50)))
     for seed in range(repeats):
         data = made(5, 50, 300, seed)
         X, y = data[:2]

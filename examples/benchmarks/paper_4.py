@@ -1,73 +1,59 @@
-"""Figure 4 at full size: one penalty for each of 130,107 features of 20 newsgroups, tuned by gradient descent, five runs.
+"""Figure 4 at full size: one penalty for each of 130,107 features of 20 newsgroups, tuned by gradient descent.
 
-Validation loss, validation accuracy and test accuracy after each outer step: means and the band from the least to the largest.
+Validation loss, validation accuracy and test accuracy at the w_t that each hypergradient was taken at, which is what a method
+knows; and those of *converged* models, w(λ), at the λ of every 50th step, which is what tuning is about. Means over the runs,
+and the band from the least to the largest.
+
 The features are those of scikit-learn's ``fetch_20newsgroups_vectorized`` (counts, rows of length 1), the train part in two
-stratified halves of 5,657. Lower level: mean loss + 1/2 mean_{j,c}(e^{λ_j} W_jc²), no intercept, so that log_penalties is
-λ + log(S/pK) in the sum that the solvers minimize. λ_0 = 0; λ ← λ - 100 ∂F/∂λ. Each hypergradient of Batch, Stoch const and
-Stoch dec has 20 epochs: 10 + 10, or 15 for the lower level and 5 for the linear system.
+stratified halves of 5,657. ``--without-headers`` counts the words of the posts' bodies only, with scikit-learn's
+CountVectorizer: the caption does not say which, and headers name the group's regulars. Lower level: mean loss + 1/2
+mean_{j,c}(e^{λ_j} W_jc²), no intercept, so that log_penalties is λ + log(S/pK) in the sum that the solvers minimize. λ_0 = 0; λ
+← λ - 100 ∂F/∂λ, for all methods; 300 steps. Each hypergradient has 20 epochs: 10 + 10, or 15 for the lower level and 5 for the
+linear system.
 
-Choices of ours: six outer steps; a new λ starts from the w and v of the one before (from zero, Batch would not leave the
-neighbourhood of w = 0), with step sizes begun anew; minibatches of 57 through a new order of the rows in each epoch; float32;
-what is plotted is measured at the w_t that the hypergradient was taken at, as that is what a method knows. ``dual`` makes 10
-joint passes, 20 epochs and its revisits, a hypergradient, and in a second line 2 passes, with five times as many steps; a third
-goes on to 200 steps in one run, to see what becomes of the test accuracy. ``aid`` is conjugate gradient with HOAG's decreasing
-tolerance, one run, until 60 s are over; its epochs are pairs of products. Seconds are the hypergradients' processor time, on
-one thread: neither the evaluation nor the set-up counts. "Converged" is w(λ) at the last λ of the first run.
+Choices of ours: a new λ starts from the w and v of the one before (from zero, Batch would not leave the neighbourhood of w =
+0), with step sizes begun anew; minibatches of 57 through a new order of the rows in each epoch; float32. Batch's step α = 2/(L
++ μ) is that of the theorems, from a bound on the curvature; "Batch, step 100" takes one that is stable here, twenty classes'
+probabilities being far from 1/2, and half of it in the linear system; "heavy ball" adds a momentum of 0.9 to 100, in both
+systems; "AID-CG" has it in the lower level and conjugate gradient in the linear system, whose 10 products are 6 iterations, a
+start and a test of symmetry. These three go through ``sksid.sid``. ``dual`` makes 10 joint passes, or 2, a hypergradient: 20 or
+4 epochs and its revisits. Seconds are the hypergradients' processor time, on one thread: neither the evaluation nor the set-up
+counts.
 
     python examples/benchmarks/paper_4.py --save
     python examples/benchmarks/paper_4.py --draw paper_4.png
 
-What the search does to the test accuracy: it is 77.6% at λ_0, once w(λ_0) is reached. Batch and the stochastic steps spend
-their 120 epochs on reaching it: their λ has hardly moved, and at the last one w(λ) has 77.6% still. ``dual`` gains 2 points in
-30 steps (79.6%) and nearly 3 in 100 (80.4%). From there the validation accuracy goes on, from 93.8% to 95.9% after 200 steps,
-while the test accuracy falls to 80.0%: what the validation rows still gain is overfitting.
-
-A step β/(γ + i) with γ = 2/(1 - q²), q so near 1, hardly falls in a thousand steps: Stoch dec is Stoch const here.
+Every 50 steps a run is kept beside the results (``results/paper_4.jsonl``; where it stands in the folder ``results/paper_4``):
+stopped, the same command goes on. A run of 300 steps takes 5 to 15 minutes a method; ``--runs`` and ``--methods`` choose,
+``--save`` summarizes what there is. What comes out is said in docs/paper.rst, where a test holds every comparison against the
+numbers.
 """
 
-from typing import NamedTuple
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import _common as common
+import joblib
 import numpy as np
+from _journal import Journal
+from scipy.special import softmax
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import normalize
 
-from sksid.objective import Objective
-from sksid.problem import make_problem
-from sksid.solvers import BATCH, Aid, Dual, Sgd, Steps
+from sksid import sid
+from sksid.problem import TRAIN, make_problem
+from sksid.solvers import BATCH, Dual, Sgd, Steps
 
-STEPS, RUNS, STEP_SIZE, AID_SECONDS = 6, 5, 100.0, 60.0
-FAR = "dual, 200 steps"
+STEPS, RUNS, OUTER_STEP, LOOK = 300, 5, 100.0, 50
 METRICS = ("validation loss", "validation accuracy", "test accuracy")
 
 
-class Method(NamedTuple):
-    """A solver, what one hypergradient asks of its ``advance``, and how many steps it makes."""
-
-    solver: object
-    passes: float = 1.0
-    steps: int = STEPS
-    runs: int = RUNS
-    seconds: float = np.inf
-
-
-def pair(steps):
-    """Both ways to share 20 epochs."""
-    return Method(Sgd(steps, steps)), Method(Sgd(steps, steps, lower_epochs=15, adjoint_epochs=5))
-
-
-METHODS = {}
-for name, steps in {"Batch": BATCH, "Stoch const": Steps("constant"), "Stoch dec": Steps()}.items():
-    METHODS[name], METHODS[f"{name} 75/25"] = pair(steps)
-METHODS |= {
-    "dual": Method(Dual(), 10.0),
-    "dual, 2 passes": Method(Dual(), 2.0, 5 * STEPS),
-    FAR: Method(Dual(), 2.0, 200, runs=1),
-    "aid": Method(Aid(max_direct=0, first_tol=1e-4, tightening=0.5, tol=1e-7), runs=1, seconds=AID_SECONDS),
-}
-
-
-class Posts(NamedTuple):
+@dataclass(frozen=True)
+class Posts:
     """One run's data."""
 
     problem: object
@@ -76,128 +62,264 @@ class Posts(NamedTuple):
     X_test: object
     y_test: np.ndarray
 
+    @cached_property
+    def text(self):
+        """What ``sksid.sid`` takes."""
+        return GradientStep(self)
+
     @property
     def offset(self):
         """log(S/pK)."""
         return np.log(self.problem.train_totals[0] / (self.problem.n_features * self.problem.n_outputs))
 
-    def measures(self, solver, state):
-        """METRICS at the solver's w."""
-        W = solver.coefficients(self.problem, state)[0][0].T
+    def measures(self, W, loss):
+        """METRICS at W, (n_features, n_outputs)."""
         hits = [float(np.mean((X @ W).argmax(axis=1) == y)) for X, y in ((self.X_val, self.y_val), (self.X_test, self.y_test))]
-        return [float(solver.losses(self.problem, state, self.problem)[0]), *hits]
+        return [float(loss), *hits]
 
 
-def posts(seed, quick=False):
+def posts(seed, quick=False, headers=True):
     """Stratified halves, drawn by the seed."""
-    X, y, X_test, y_test = common.load("20newsgroups", 2000 if quick else None, raw=True)
+    if headers:
+        X, y, X_test, y_test = common.load("20newsgroups", raw=True)
+    else:
+        (texts, y, _), (texts_test, y_test, _) = (common.loader().text("20newsgroups", part) for part in ("train", "test"))
+        words, y, y_test = CountVectorizer(), np.asarray(y), np.asarray(y_test)
+        X = words.fit_transform(text.partition("\n\n")[2] for text in texts)
+        X_test = words.transform(text.partition("\n\n")[2] for text in texts_test)
+    if quick:
+        kept = np.random.RandomState(0).permutation(y.size)[:2000]
+        X, y = X[kept], y[kept]
     X, X_test = normalize(X.astype(np.float64)), normalize(X_test.astype(np.float64))
     train, val = train_test_split(np.arange(y.size), test_size=0.5, stratify=y, random_state=seed)
     problem = make_problem(X, y, [(train, val)], n_classes=20, fit_intercept=False, dtype=np.float32, seed=seed)
     return Posts(problem, X[val], y[val], X_test, y_test)
 
 
-def descend(data, method, seed):
-    """Plain gradient descent: [(epochs, seconds, *METRICS)] of each step, and the last λ."""
-    solver, problem = method.solver, data.problem
-    lam, spent, rows = np.zeros(problem.n_features), 0.0, []
-    state = solver.init(problem, lam + data.offset, seed=seed)
+# ---- methods: each takes a state and λ to a state, W, the loss at W, and the hypergradient -----------------------------------
 
-    def hypergradient(state):
-        state = solver.rescale(problem, state, lam + data.offset) if rows else state
-        state = solver.advance(problem, state, method.passes)
-        return state, solver.log_gradient(problem, state)
 
-    with common.counted(Objective, "pull") as pairs:
-        while len(rows) < method.steps and spent < method.seconds:
-            seconds, (state, gradient) = common.timed(hypergradient, state)
-            spent, lam = spent + seconds, lam - STEP_SIZE * gradient
-            epochs = pairs() or state.n_epochs * (2 if isinstance(solver, Dual) else 1)
-            rows.append((epochs, spent, *data.measures(solver, state)))
-    return rows, lam
+@dataclass(frozen=True)
+class Shipped:
+    """A solver of the package, and how many of its passes a hypergradient has."""
+
+    solver: object
+    passes: float = 1.0
+
+    def begin(self, data, seed):
+        """The state at λ_0."""
+        return self.solver.init(data.problem, np.full(data.problem.n_features, data.offset), seed=seed)
+
+    def step(self, data, state, lam):
+        """The state after one hypergradient at λ, and that."""
+        problem = data.problem
+        state = self.solver.rescale(problem, state, lam + data.offset) if state.n_epochs else state
+        state = self.solver.advance(problem, state, self.passes)
+        return state, self.solver.log_gradient(problem, state)
+
+    def look(self, data, state):
+        """W, the loss there, epochs."""
+        W = self.solver.coefficients(data.problem, state)[0][0].T
+        epochs = state.n_epochs * (2 if isinstance(self.solver, Dual) else 1)
+        return W, self.solver.losses(data.problem, state, data.problem)[0], epochs
+
+
+@dataclass(frozen=True)
+class HeavyBall:
+    """x ← x + (T(x) − x) + momentum · (the change before), on all rows."""
+
+    momentum: float = 0.9
+
+    def __call__(self, system, start, n_steps, rng):
+        """Where so many steps lead."""
+        x, change = start, 0.0
+        for _ in range(n_steps):
+            change = system.apply(x, None) - x + self.momentum * change
+            x = x + change
+        return x
+
+
+class GradientStep:
+    """Φ, a gradient step of length 100 on all training posts, and E, the validation loss: the map and the outer loss of sid."""
+
+    length, draw, grad_hyper = 100.0, None, None
+
+    def __init__(self, data):
+        rows = np.flatnonzero(data.problem.roles.role[:, 0] == TRAIN)
+        self.X = data.problem.rows.matrix[rows].astype(np.float64)
+        self.targets, self.targets_val = np.eye(20)[data.problem.roles.labels_of(0)[rows]], np.eye(20)[data.y_val]
+        self.X_val, self.at = data.X_val, (None, None)
+
+    def proba(self, w):
+        """Of the training posts, remembered while the linear system is solved."""
+        if self.at[0] is not w:
+            self.at = w, softmax(self.X @ w, axis=1)
+        return self.at[1]
+
+    def step(self, x, slopes, hyper):
+        """Less the gradient that these slopes of the outputs make."""
+        return x - self.length * (self.X.T @ (slopes / len(slopes)) + np.exp(hyper)[:, None] / x.size * x)
+
+    def apply(self, w, hyper, draw):
+        """Φ."""
+        return self.step(w, softmax(self.X @ w, axis=1) - self.targets, hyper)
+
+    def pull_w(self, w, hyper, v, draw):
+        """Its derivative in w, transposed, times v."""
+        p, bent = self.proba(w), self.X @ v
+        return self.step(v, p * (bent - (p * bent).sum(axis=1, keepdims=True)), hyper)
+
+    def pull_hyper(self, w, hyper, v, draw):
+        """Its derivative in λ, transposed, times v."""
+        return -self.length / w.size * np.exp(hyper) * (w * v).sum(axis=1)
+
+    def value(self, w, hyper, draw):
+        """E."""
+        return -np.log(softmax(self.X_val @ w, axis=1)[self.targets_val > 0]).mean()
+
+    def grad_w(self, w, hyper, draw):
+        """∇₁E."""
+        return self.X_val.T @ ((softmax(self.X_val @ w, axis=1) - self.targets_val) / len(self.targets_val))
+
+
+@dataclass(frozen=True)
+class General:
+    """``sksid.sid`` with that step, 10 steps of either solver."""
+
+    lower: object
+    adjoint: object
+    n_adjoint: int = 10
+
+    def begin(self, data, seed):
+        """The state at λ_0."""
+        zero = np.zeros((data.problem.n_features, 20))
+        return {"w": zero, "v": zero, "epochs": 0, "loss": np.nan}
+
+    def step(self, data, state, lam):
+        """The state after one hypergradient at λ, and that."""
+        text, settings = data.text, {"lower": self.lower, "adjoint": self.adjoint, "n_lower": 10, "n_adjoint": self.n_adjoint}
+        found = sid.differentiate(text, text, lam, state["w"], adjoint_start=state["v"], **settings)
+        return {"w": found.w, "v": found.v, "epochs": state["epochs"] + 20, "loss": found.value}, found.hypergradient
+
+    def look(self, data, state):
+        """W, the loss there, epochs."""
+        return state["w"], state["loss"], state["epochs"]
+
+
+def both_ways(steps):
+    """10 epochs for either system, and 15 and 5."""
+    return Shipped(Sgd(steps, steps)), Shipped(Sgd(steps, steps, lower_epochs=15, adjoint_epochs=5))
+
+
+METHODS = {}
+for name, steps in {"Batch": BATCH, "Stoch const": Steps("constant"), "Stoch dec": Steps()}.items():
+    METHODS[name], METHODS[f"{name} 75/25"] = both_ways(steps)
+METHODS |= {
+    "Batch, step 100": General(sid.FixedPoint(sampled=False), sid.FixedPoint(0.5, sampled=False)),
+    "heavy ball": General(HeavyBall(), HeavyBall()),
+    "AID-CG": General(HeavyBall(), sid.ConjugateGradient(), n_adjoint=6),
+    "dual": Shipped(Dual(), 10.0),
+    "dual, 2 passes": Shipped(Dual(), 2.0),
+}
+
+
+# ---- runs ---------------------------------------------------------------------------------------------------------------
+
+
+def descend(data, name, seed, journal, kept, n_steps, end):
+    """Gradient descent on λ from where it stands, in pieces of LOOK steps, each a line of the journal."""
+    method = METHODS[name]
+    if kept.exists():
+        done, state, lam, spent = joblib.load(kept)
+    else:
+        done, state, lam, spent = 0, method.begin(data, seed), np.zeros(data.problem.n_features), 0.0
+        journal.add(method=name, seed=seed, step=0, converged=converged(data, lam))
+    while done < n_steps and time.monotonic() < end:
+        rows = []
+        for _ in range(min(LOOK, n_steps - done)):
+            seconds, (state, gradient) = common.timed(method.step, data, state, lam)
+            spent, lam = spent + seconds, lam - OUTER_STEP * gradient
+            W, loss, epochs = method.look(data, state)
+            rows.append(common.rounded([epochs, spent, *data.measures(W, loss)]))
+        done += len(rows)
+        joblib.dump((done, state, lam, spent), kept)
+        journal.add(method=name, seed=seed, step=done, rows=rows, converged=converged(data, lam))
+        print(f"run {seed}, {name}, step {done}: {rows[-1]}, converged {journal.records[-1]['converged']}", flush=True)
 
 
 def converged(data, lam):
     """METRICS at w(λ)."""
     solver = Dual()
-    _, _, state = common.converge(data.problem, lam + data.offset, solver=solver, tol=1e-4, max_epochs=60)
-    return data.measures(solver, state)
+    losses, _, state = common.converge(data.problem, lam + data.offset, solver=solver, tol=1e-4, max_epochs=60)
+    return common.rounded(data.measures(solver.coefficients(data.problem, state)[0][0].T, losses[0]))
 
 
-def summary(runs):
-    """Mean, least and largest over the runs."""
-    epochs, seconds, *measures = np.array(runs).transpose(2, 0, 1)
-    record = {"epochs": epochs.mean(axis=0), "seconds": seconds.mean(axis=0)}
-    for name, values in zip(METRICS, measures, strict=True):
+def measure(journal, args, n_steps):
+    """All runs that were asked for, method after method within a run."""
+    end, folder = time.monotonic() + args.seconds, Path(journal.path).with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(args.runs):
+        data = posts(seed, args.quick, not args.without_headers)
+        for name in args.methods:
+            descend(data, name, seed, journal, folder / f"{name.replace('/', '-')} {seed}.joblib", n_steps, end)
+
+
+def summary(journal):
+    """Of each method, over the runs that have come as far as the first: w_t after each step on λ, w(λ) every LOOK steps."""
+    found = {}
+    for name in METHODS:
+        runs = []
+        for seed in range(RUNS):
+            records = [record for record in journal.records if (record["method"], record["seed"]) == (name, seed)]
+            runs.append((sum((r.get("rows", []) for r in records), []), [(r["step"], *r["converged"]) for r in records]))
+        runs = [run for run in runs if len(run[0]) == len(runs[0][0]) > 0]
+        if runs:
+            found[name] = _mean([rows for rows, _ in runs], METRICS, ("epochs", "seconds"))
+            found[name] |= {"runs": len(runs), "converged": _mean([looks for _, looks in runs], METRICS, ("step",))}
+    return {"methods": found}
+
+
+def _mean(runs, metrics, units):
+    """Means over the runs, least and largest of the metrics."""
+    columns = np.array(runs).transpose(2, 0, 1)
+    record = {unit: values.mean(axis=0) for unit, values in zip(units, columns, strict=False)}
+    for name, values in zip(metrics, columns[len(units) :], strict=True):
         record |= {name: values.mean(axis=0), f"{name} least": values.min(axis=0), f"{name} largest": values.max(axis=0)}
     return {name: common.rounded(values) for name, values in record.items()}
 
 
-def measure(quick):
-    """All runs of all methods, method after method within a run."""
-    runs, at_end = {name: [] for name in METHODS}, {}
-    for seed in range(2 if quick else RUNS):
-        data = posts(seed, quick)
-        for name, method in METHODS.items():
-            if seed < method.runs:
-                rows, lam = descend(data, method, seed)
-                runs[name].append(rows)
-                print(
-                    f"run {seed}, {name}: " + common.line(dict(zip(("epochs", "seconds", *METRICS), rows[-1], strict=True))),
-                    flush=True,
-                )
-                if seed == 0:
-                    at_end[name] = converged(data, lam)
-        if seed == 0:
-            at_end["λ_0 = 0"] = converged(data, np.zeros(data.problem.n_features))
-    return {"methods": {name: summary(of) for name, of in runs.items()}, "converged": at_end}
-
-
 def report(numbers):
-    """The end of each method's line, and its test accuracy on the way."""
+    """The end of each method's line, and what its λ is worth."""
     rows = []
     for name, record in numbers["methods"].items():
-        test, end = record["test accuracy"], numbers["converged"][name]
+        end = record["converged"]
         rows.append(
-            {
-                "": name,
-                "steps": len(test),
-                "epochs": record["epochs"][-1],
-                "seconds": record["seconds"][-1],
-                **{metric: record[metric][-1] for metric in METRICS},
-                "test, first step": test[0],
-                "best": max(test),
-                "converged": end,
-            }
+            {"": name, "runs": record["runs"], "steps": len(record["epochs"])}
+            | {key: record[key][-1] for key in ("epochs", "seconds", *METRICS)}
+            | {f"converged, {key}": end[key][-1] for key in METRICS}
         )
-    print("\nAfter the last step; converged: validation loss / validation accuracy / test accuracy of w(λ)\n")
+    print("\nAfter the last step: at w_t, and converged at its λ\n")
     common.table(rows)
-    start = numbers["converged"]["λ_0 = 0"]
-    print("converged at λ_0 = 0: " + " / ".join(f"{value:.4g}" for value in start))
-    for name, record in numbers["methods"].items():
-        test = record["test accuracy"]
-        print(f"{name}: test accuracy {test[0]:.1%} after the first step, best {max(test):.1%}, {test[-1]:.1%} after the last")
-        print(f"    converged: validation {start[1]:.1%} -> {numbers['converged'][name][1]:.1%}, ", end="")
-        print(f"test {start[2]:.1%} -> {numbers['converged'][name][2]:.1%}")
 
 
 def draw(numbers, path):
-    """A row a metric, against epochs and against seconds."""
+    """A row a metric: against epochs, against seconds, and converged against steps on λ."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    fig, axes = plt.subplots(3, 2, figsize=(12, 12), sharey="row", layout="constrained")
+    fig, axes = plt.subplots(3, 3, figsize=(16, 12), sharey="row", layout="constrained")
     for row, metric in zip(axes, METRICS, strict=True):
-        for ax, unit in zip(row, ("epochs", "seconds"), strict=True):
-            for i, (name, record) in enumerate(numbers["methods"].items()):
-                style = "-" if name.startswith(("Batch", "Stoch")) else "--"
-                ax.plot(record[unit], record[metric], style, marker="o", ms=3, color=f"C{i}", label=name)
+        for i, (name, whole) in enumerate(numbers["methods"].items()):
+            style = "-" if name.startswith(("Batch", "Stoch")) else "--"
+            for ax, unit, record in zip(row, ("epochs", "seconds", "step"), (whole, whole, whole["converged"]), strict=True):
+                ax.plot(record[unit], record[metric], style, color=f"C{i}", label=name)
                 ax.fill_between(record[unit], record[f"{metric} least"], record[f"{metric} largest"], color=f"C{i}", alpha=0.2)
-            ax.set(xlabel=unit, xscale="log")
+                ax.set(xlabel="steps on λ, converged models" if unit == "step" else unit)
+                ax.set_xscale("linear" if unit == "step" else "log")
         row[0].set_ylabel(metric)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     fig.savefig(path, dpi=80)
 
 
@@ -205,12 +327,20 @@ def main():
     """Measure and report, or draw what was saved."""
     parser = common.parser(__doc__)
     parser.add_argument("--draw", metavar="PNG", help="draw the saved results and do nothing else")
+    parser.add_argument("--without-headers", action="store_true", help="count the words of the bodies only")
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seconds", type=float, default=np.inf, help="begin no further 50 steps after so many seconds")
     args = parser.parse_args()
+    name = "paper_4_without_headers" if args.without_headers else "paper_4"
     if args.draw:
-        return draw(common.saved("paper_4"), args.draw)
-    numbers = measure(args.quick)
+        return draw(common.saved(name), args.draw)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal((Path(folder) if args.quick else common.HERE / "results") / f"{name}.jsonl")
+        measure(journal, args, 3 if args.quick else STEPS)
+    numbers = summary(journal)
     report(numbers)
-    common.finish("paper_4", args, numbers)
+    common.finish(name, args, numbers)
 
 
 if __name__ == "__main__":

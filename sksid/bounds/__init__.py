@@ -20,7 +20,18 @@ from sksid.bounds._constants import (
     data_curvature,
     row_curvature,
 )
-from sksid.bounds._theorems import constant, corollary_4_1, decreasing, theorem_3_4, theorem_4_1, theorem_4_2, theorem_4_3
+from sksid.bounds._theorems import (
+    constant,
+    corollary_4_1,
+    decreasing,
+    theorem_3_1,
+    theorem_3_2,
+    theorem_3_3,
+    theorem_3_4,
+    theorem_4_1,
+    theorem_4_2,
+    theorem_4_3,
+)
 
 __all__ = [
     "Constants",
@@ -34,6 +45,9 @@ __all__ = [
     "data_curvature",
     "decreasing",
     "row_curvature",
+    "theorem_3_1",
+    "theorem_3_2",
+    "theorem_3_3",
     "theorem_3_4",
     "theorem_4_1",
     "theorem_4_2",

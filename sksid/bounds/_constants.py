@@ -1,8 +1,10 @@
 """The constants of the paper's theorems on a problem: of the map, of its noise, of the upper level."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from sksid.bounds._eigenvalue import largest_eigenvalue, training
@@ -69,27 +71,24 @@ class Constants(Curvature):
 
     Attributes
     ----------
-    L, mu : float
+    L, mu, sigma2 : float
         See Curvature.
-    sigma1, sigma2, distance : float
+    sigma1, distance : float
         See Contraction.
     sigma1_adjoint : float
         V[∂₁Φ̂(w)ᵀv] ≤ σ'₁‖v‖² at every w.
     B : float
         ‖∇₁E(w)‖ ≤ B at every w.
-    mu2 : float, default=0
-        Lipschitz constant in w of ∇₂E.
     mu1, nu1, nu2 : float
-        Lipschitz constants in w of ∇₁E, ∂₁Φ and ∂₂Φ. The last, and so L_Phi, holds for one λ_j a feature, for groups and for
-        a shared λ.
+        Lipschitz constants in w of ∇₁E, ∂₁Φ and ∂₂Φ.
     radius : float
         ‖w_t‖ ≤ radius at every t.
-    L, mu, sigma2 : float
-        See Curvature.
-    mu2 : float, default=0
-        Zero, as said.
     L_Phi_solution : float
         ‖∂₂Φ(w*)‖ ≤ it.
+    row_norm : float, default=1
+        The largest norm of a row of A, log λ = A θ + offset: 1 for one λ_j a feature, for groups and for a shared λ.
+    mu2, m2 : float, default=0
+        Lipschitz constant in w of ∇₂E; V[∂₂Φ̂(w)ᵀv] ≤ m₂‖v‖² at every w. Zero, as said; a map of your own may have others.
     """
 
     sigma1: float
@@ -101,7 +100,9 @@ class Constants(Curvature):
     radius: float
     distance: float
     L_Phi_solution: float
+    row_norm: float = 1.0
     mu2: float = 0.0
+    m2: float = 0.0
 
     @property
     def L_Phi(self) -> float:
@@ -199,7 +200,12 @@ def curvature(problem: Problem, split: int, log_penalties: ArrayLike, data: floa
 
 
 def constants_of(
-    problem: Problem, split: int, log_penalties: ArrayLike, batch_size: int, radius: float | None = None
+    problem: Problem,
+    split: int,
+    log_penalties: ArrayLike,
+    batch_size: int,
+    radius: float | None = None,
+    structure: Any = None,
 ) -> Constants:
     """Constants that hold at every w, as rigorous as ``data_curvature``.
 
@@ -210,7 +216,8 @@ def constants_of(
         B² = rΛ(s_i/Σ_val s), μ₁ = cΛ(s_i/Σ_val s)     ν₂ = α max λ/S     D₀ ≤ min{2 log K/μ, rΛ(s_i/S)/μ²}
         radius = max_i √r n s_i‖x_i‖/(Sμ): a step η ≤ 1 shrinks w by 1 − η(1 − q) at least and adds at most η(1 − q)·radius
 
-    D₀ follows from f(w*) ≤ f(0) = log K and from ∇f(w*) = 0; so does ‖∂₂Φ(w*)‖² ≤ α² min{2 log K max λ/S, rΛ(s_i/S)}.
+    D₀ follows from f(w*) ≤ f(0) = log K and from ∇f(w*) = 0; so does ‖∂₂Φ(w*)‖² ≤ α² min{2 log K max λ/S, rΛ(s_i/S)}. In θ,
+    log λ = A θ + offset, ν₂ = α max_j λ_j‖A_j‖/S with the rows A_j, and the last bound has max λ_j‖A_j‖² and max ‖A_j‖²·r.
 
     Parameters
     ----------
@@ -220,6 +227,8 @@ def constants_of(
         Rows drawn for each step, of either level.
     radius : float, default=None
         A bound on ‖w_t‖ for L_Φ; None is the one above, which holds for every run with steps up to 1.
+    structure : {array-like, sparse array} of shape (n_features, n_params), default=None
+        A, where the hypergradient is that in θ; None stands for one λ_j a feature, for groups and for a shared λ.
 
     Raises
     ------
@@ -242,7 +251,8 @@ def constants_of(
         )
     slope, bend, third = problem.loss.bounds(problem.n_outputs)
     data = data_curvature(problem, split)
-    curve, penalty = curvature(problem, split, log_penalties, data), np.exp(np.max(log_penalties)) / problem.train_totals[split]
+    curve, norms = curvature(problem, split, log_penalties, data), _row_norms(structure)
+    penalties = np.exp(np.asarray(log_penalties, dtype=np.float64)) / problem.train_totals[split]
     share, squares, n = training(problem, split)
     validation = largest_eigenvalue(problem, problem.roles.val_weights(split))
     start, gradient = 2.0 * np.log(problem.n_classes), slope * data / bend
@@ -254,11 +264,21 @@ def constants_of(
         B=float(np.sqrt(slope * validation)),
         mu1=bend * validation,
         nu1=curve.alpha * third * largest_eigenvalue(problem, share * np.sqrt(squares)),
-        nu2=float(curve.alpha * penalty),
+        nu2=float(curve.alpha * np.max(penalties * norms)),
         radius=float(n * np.max(share * np.sqrt(slope * squares)) / curve.mu) if radius is None else radius,
         distance=float(min(start / curve.mu, gradient / curve.mu**2)),
-        L_Phi_solution=float(curve.alpha * np.sqrt(min(start * penalty, gradient))),
+        L_Phi_solution=float(curve.alpha * np.sqrt(min(start * np.max(penalties * norms**2), gradient * np.max(norms) ** 2))),
+        row_norm=float(np.max(norms)),
     )
+
+
+def _row_norms(structure):
+    """‖A_j‖, (n_features,)."""
+    if structure is None:
+        return np.ones(1)
+    if sp.issparse(structure):
+        return np.sqrt(structure.multiply(structure).sum(axis=1))
+    return np.linalg.norm(np.asarray(structure, dtype=np.float64), axis=1)
 
 
 def at_solution(constants: Constants, problem: Problem, split: int, coef: NDArray, batch_size: int) -> Constants:
@@ -298,5 +318,5 @@ def at_solution(constants: Constants, problem: Problem, split: int, coef: NDArra
         sigma1=float(2.0 * constants.alpha**2 / batch_size * variance),
         sigma2=float(bend * n * np.max(share * squares) / (2.0 * batch_size * constants.mu)),
         distance=float(np.sum(np.square(coef))),
-        L_Phi_solution=float(constants.alpha * gradient),
+        L_Phi_solution=float(constants.alpha * gradient * constants.row_norm),
     )

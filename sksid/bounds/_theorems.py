@@ -1,4 +1,4 @@
-"""The step sizes that the theorems allow, and the error bounds they give, Eqs. (26) to (30)."""
+"""The step sizes that the theorems allow, and the error bounds they give, Eqs. (26) to (30) and (41) to (43)."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,10 +130,79 @@ def theorem_4_3(constants: Constants, k: ArrayLike, steps: float | tuple[float, 
     return theorem_4_2(constants.linear_system, k, steps)
 
 
-def theorem_3_4(constants: Constants, rho: ArrayLike, sigma: ArrayLike, local: bool = False) -> NDArray:
-    """Bound on E‖hypergradient − ∇F‖² in log λ, for any two solvers: 2c₁²ρ + 2L_Φ²σ.
+def theorem_3_1(constants: Constants, distance: ArrayLike, sigma: ArrayLike, local: bool = False) -> NDArray:
+    """Bound on the bias ‖E[hypergradient | w_t] − ∇F‖ in log λ (or θ), for any two solvers: c₁‖w_t − w*‖ + L_Φ√σ, Eq. (41).
 
-    c₁ = μ₂ + (μ₁L_Φ + ν₂B)/(1 − q) + ν₁BL_Φ/(1 − q)². With m₂ = 0, it is derived from
+    Theorems 3.1 to 3.3 are 3.4 taken apart, at a given w_t. Derived here, as all bounds of this module: from the three
+    differences of ``theorem_3_4``, and ‖E v_k − v(w_t)‖² ≤ σ.
+
+    Parameters
+    ----------
+    constants : Constants
+    distance : float or ndarray
+        ‖w_t − w*‖.
+    sigma, local
+        As in ``theorem_3_4``.
+
+    Examples
+    --------
+    >>> from sksid.bounds import Constants
+    >>> ones = dict.fromkeys("sigma1 sigma1_adjoint B mu1 nu1 nu2 radius distance L_Phi_solution".split(), 1.0)
+    >>> c = Constants(L=1.0, mu=1.0, **ones)
+    >>> round(float(theorem_3_1(c, distance=0.1, sigma=0.01)), 6)  # c₁ = 3, L_Φ = 1
+    0.4
+    """
+    first, moving = _factors(constants, distance, local)
+    return first * np.asarray(distance) + moving * np.sqrt(sigma)
+
+
+def theorem_3_2(constants: Constants, distance: ArrayLike, sigma: ArrayLike, local: bool = False) -> NDArray:
+    """Bound on the variance E[‖hypergradient − E[hypergradient | w_t]‖² | w_t]: (L_Φ² + 2m₂)σ + 2m₂B²/(1 − q)², Eq. (42).
+
+    V[∂₂Φ(w_t)ᵀv_k] ≤ L_Φ²σ, and the noise of ∂₂Φ̂ adds m₂E‖v_k‖² ≤ 2m₂(σ + B²/(1 − q)²) at most.
+
+    Parameters
+    ----------
+    constants, distance, sigma, local
+        As in ``theorem_3_1``; the distance counts only where ``local``.
+
+    Examples
+    --------
+    >>> from sksid.bounds import Constants
+    >>> ones = dict.fromkeys("sigma1 sigma1_adjoint B mu1 nu1 nu2 radius distance L_Phi_solution".split(), 1.0)
+    >>> c = Constants(L=1.0, mu=1.0, **ones)
+    >>> float(theorem_3_2(c, distance=0.1, sigma=0.01))
+    0.01
+    """
+    _, moving = _factors(constants, distance, local)
+    return moving**2 * np.asarray(sigma) + _noise_of_the_last_step(constants, sigma)
+
+
+def theorem_3_3(constants: Constants, distance: ArrayLike, sigma: ArrayLike, local: bool = False) -> NDArray:
+    """Bound on E[‖hypergradient − ∇F‖² | w_t]: 2c₁²‖w_t − w*‖² + 2(L_Φ² + m₂)σ + 2m₂B²/(1 − q)², Eq. (43).
+
+    Parameters
+    ----------
+    constants, distance, sigma, local
+        As in ``theorem_3_1``.
+
+    Examples
+    --------
+    >>> from sksid.bounds import Constants
+    >>> ones = dict.fromkeys("sigma1 sigma1_adjoint B mu1 nu1 nu2 radius distance L_Phi_solution".split(), 1.0)
+    >>> c = Constants(L=1.0, mu=1.0, **ones)
+    >>> round(float(theorem_3_3(c, distance=0.1, sigma=0.01)), 6)
+    0.2
+    """
+    first, moving = _factors(constants, distance, local)
+    systems = 2.0 * (first * np.asarray(distance)) ** 2 + 2.0 * moving**2 * np.asarray(sigma)
+    return systems + _noise_of_the_last_step(constants, sigma)
+
+
+def theorem_3_4(constants: Constants, rho: ArrayLike, sigma: ArrayLike, local: bool = False) -> NDArray:
+    """Bound on E‖hypergradient − ∇F‖² in log λ (or θ), for any two solvers: Eq. (43) in the mean, so Eq. (29) where m₂ = 0.
+
+    c₁ = μ₂ + (μ₁L_Φ + ν₂B)/(1 − q) + ν₁BL_Φ/(1 − q)². It is derived from
     ∂₂Φ(w_t)ᵀ(v_k − v(w_t)) + (∂₂Φ(w_t) − ∂₂Φ(w*))ᵀv(w_t) + ∂₂Φ(w*)ᵀ(v(w_t) − v(w*)), where ‖v(·)‖ ≤ B/(1 − q).
 
     Parameters
@@ -157,10 +226,7 @@ def theorem_3_4(constants: Constants, rho: ArrayLike, sigma: ArrayLike, local: b
     >>> float(theorem_3_4(c, rho=0.0, sigma=0.0))
     0.0
     """
-    c, fixed = constants, constants.L_Phi_solution if local else constants.L_Phi
-    moving = fixed + c.nu2 * np.sqrt(rho) if local else fixed
-    c1 = c.mu2 + (c.mu1 * fixed + c.nu2 * c.B) / c.gap + c.nu1 * c.B * fixed / c.gap**2
-    return 2.0 * c1**2 * np.asarray(rho) + 2.0 * moving**2 * np.asarray(sigma)
+    return theorem_3_3(constants, np.sqrt(rho), sigma, local)
 
 
 def corollary_4_1(constants: Constants, t: ArrayLike, k: ArrayLike, local: bool = False) -> NDArray:
@@ -188,6 +254,18 @@ def corollary_4_1(constants: Constants, t: ArrayLike, k: ArrayLike, local: bool 
     array([0.062121, 0.061543])
     """
     return theorem_3_4(constants, theorem_4_2(constants, t), theorem_4_3(constants, k), local)
+
+
+def _factors(c, distance, local):
+    """c₁, and a bound on ‖∂₂Φ(w_t)‖ at that distance from w*."""
+    fixed = c.L_Phi_solution if local else c.L_Phi
+    first = c.mu2 + (c.mu1 * fixed + c.nu2 * c.B) / c.gap + c.nu1 * c.B * fixed / c.gap**2
+    return first, fixed + c.nu2 * np.asarray(distance) if local else fixed
+
+
+def _noise_of_the_last_step(c, sigma):
+    """What the variance of ∂₂Φ̂ adds."""
+    return 2.0 * c.m2 * (np.asarray(sigma) + (c.B / c.gap) ** 2)
 
 
 def _rate(contraction):

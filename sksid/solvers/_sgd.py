@@ -31,10 +31,11 @@ class Steps:
     batch_size : int or inf, default=None
         Rows of one step; None is a hundredth of the training rows, and more than there are is all of them.
     beta, gamma : float, default=None
-        None is the paper's choice, β = 2/(1 − q²) and γ = β(1 + σ₂), from the problem's L and μ at each λ
-        (``bounds.decreasing``). σ₂ = 0 for the lower level, whose gradients are bounded, and for "Batch". The noise of the
-        linear system grows with v, and with small minibatches it would outgrow the contraction: there σ₂ = R/(bL), with b
-        the batch size and R the largest curvature of one row at w (``bounds.row_curvature``).
+        None is β = 2/(1 − q²) and γ = β(1 + σ₂), from the problem's L and μ at each λ (``bounds.decreasing``). σ₂ = 0 for the
+        lower level, whose gradients are bounded, and for "Batch": the paper's choice. For the linear system σ₂ is ours: its
+        noise grows with v, and with small minibatches it would outgrow the contraction; σ₂ = R/(bL), with b the batch size and
+        R the largest curvature of one row at w (``bounds.row_curvature``), is less than Theorem 4.3 asks for, which would take
+        far smaller steps (``bounds.decreasing(constants.linear_system)``).
 
     Examples
     --------
@@ -51,7 +52,7 @@ class Steps:
         require(self, lambda x: x in ("decreasing", "constant"), "Set 'decreasing' or 'constant'.", "rule")
         remedy = "Set a whole number of rows, np.inf for all, or None for a hundredth of them."
         require(self, lambda x: x is None or x == np.inf or is_count(x), remedy, "batch_size")
-        remedy = "Set a positive number, or None for the paper's choice."
+        remedy = "Set a positive number, or None for what the problem's curvature makes it."
         require(self, lambda x: x is None or is_positive(x), remedy, "beta", "gamma")
 
     def per_epoch(self, n_rows: int) -> int:
@@ -106,12 +107,17 @@ class Sgd:
     lower_epochs, adjoint_epochs : int, default=10
         The budget of one hypergradient: 15 and 5 is the paper's 75%/25%.
     sampling : {"shuffle", "iid"}, default="shuffle"
-        Minibatches from a new order of the rows in each epoch, or drawn independently, as the theorems have them. A step on
-        all rows takes each once.
+        Minibatches from a new order of the rows in each epoch, which is ours, or drawn independently, as the theorems have
+        them. A step on all rows takes each once.
     warm : bool, default=True
-        Whether a change of λ keeps w and v as the next start, or starts at zero.
+        Whether a change of λ keeps w and v as the next start, which is ours, or starts at zero, as the theorems do.
     averaging : bool, default=False
-        Whether the lower level ends at the mean of its iterates at the ends of the last half of its epochs.
+        Whether the lower level ends at the mean of its iterates at the ends of the last half of its epochs; ours.
+
+    Notes
+    -----
+    ``Sgd(sampling="iid", warm=False)`` on a problem without an intercept is the paper's algorithm, but for the adjoint's σ₂
+    (see Steps). With the theorems' steps in both systems, errors are below ``sksid.bounds``.
 
     Examples
     --------
@@ -241,8 +247,8 @@ class Sgd:
         """The largest entry of the lower levels' gradients, per unit of weight; an error bound; two changes within the budget.
 
         The two are the changes of ∂F/∂log λ in the second and in the last third of the budget. An error that falls like 1/t
-        is a third to four times what ``sid.solve`` extrapolates from them; from the change of the last epoch alone it could
-        not be estimated.
+        is a third to four times what ``logistic.solve`` extrapolates from them; from the change of the last epoch alone it
+        could not be estimated.
         """
         first, second = (_log_gradient(problem, state, mark) for mark in state.marks)
         here = self.log_gradient(problem, state)

@@ -1,0 +1,363 @@
+# ruff: noqa: E501, UP031 (sentences are not wrapped)
+"""What the documentation says of methods beside one another, against the numbers that it rests on.
+
+A claim is a sentence with holes, what fills them, and what must hold; all from ``examples/benchmarks/results``. A rerun that
+contradicts a sentence fails here, and the failure shows the sentence as the numbers have it.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import mutants
+import numpy as np
+import pytest
+
+import sksid
+
+ROOT = Path(sksid.__file__).parents[1]
+RESULTS = ROOT / "examples" / "benchmarks" / "results"
+PAGE, README = ROOT / "docs" / "paper.rst", ROOT / "README.md"
+
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="sksid is not imported from its repository")
+
+
+def numbers(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["numbers"]
+
+
+def spoken(value):
+    """Two digits: 1.1, 23, 570, 29,000."""
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:.1f}" if rounded < 10 else f"{rounded:,.0f}"
+
+
+def flat(text):
+    return re.sub(r"\s+", " ", text)
+
+
+# ---- Figures 1 to 3 -----------------------------------------------------------------------------------------------------
+
+
+class Panel:
+    """One panel of a figure."""
+
+    def __init__(self, figure, title):
+        self.record = numbers(figure)[title]
+        self.q = f"{self.record['q']:.2f}"
+
+    def error(self, method, epochs):
+        record = self.record["methods"][method]
+        return record["mean"][record["epochs"].index(epochs)]
+
+    def gain(self, better, worse, epochs):
+        """How many times smaller the first one's error is."""
+        return self.error(worse, epochs) / self.error(better, epochs)
+
+
+CONST, DEC, BATCH = "Stoch const", "Stoch dec", "Batch"
+ONE = ("λ = 0.1", "λ = 1", "λ = 10", "λ = 100")
+EACH = "λ_j = exp(ε_j)"
+
+
+def figure_1():
+    hard, next_, mild, easy = (Panel("paper_1", title) for title in ONE)
+    first, second, last = hard.gain(CONST, DEC, 4), hard.gain(CONST, DEC, 20), hard.gain(CONST, DEC, 100)
+    yield (
+        f"At q = {hard.q} constant steps are {spoken(first)} times better after 4 epochs and {spoken(second)} times after 20, "
+        "and equal after 100.",
+        first > 1 and second > 1 and 0.7 < last < 1.4,
+    )
+    early, late = next_.gain(CONST, DEC, 4), next_.gain(DEC, CONST, 20)
+    yield (
+        f"At q = {next_.q} they are {spoken(early)} times better after 4 epochs, and decreasing steps {spoken(late)} times after 20.",
+        early > 1 and late > 1,
+    )
+    gains = [panel.gain(DEC, CONST, 4) for panel in (mild, easy)]
+    yield (
+        f"At q = {mild.q} and {easy.q} decreasing steps are better from the start, {spoken(gains[0])} and {spoken(gains[1])} times "
+        "after 4 epochs.",
+        all(panel.gain(DEC, CONST, epochs) > 1 for panel in (mild, easy) for epochs in (4, 20, 100)),
+    )
+    lines = [panel.record["methods"][CONST]["mean"] for panel in (next_, mild, easy)]
+    yield (
+        "Constant steps are fast at first and then stay at a floor; decreasing steps start more slowly, and go on.",
+        all(line[-1] > 0.3 * line[1] for line in lines)
+        and all(p.error(DEC, 100) < p.error(DEC, 20) for p in (hard, next_, mild)),
+    )
+    behind = hard.gain(CONST, BATCH, 100)
+    yield (
+        f"Batch converges linearly, the faster the smaller q is: at q = {easy.q} it is ahead of both by 20 epochs, at q = {mild.q} "
+        f"by 100, and at q = {hard.q} it is {spoken(behind)} times worse than constant steps after 100.",
+        all(easy.gain(BATCH, other, 20) > 1 and mild.gain(BATCH, other, 100) > 1 for other in (CONST, DEC))
+        and any(mild.gain(BATCH, other, 20) < 1 for other in (CONST, DEC))
+        and hard.error(BATCH, 100) > next_.error(BATCH, 100) > mild.error(BATCH, 100),
+    )
+
+
+def figure_2():
+    panel = Panel("paper_2", EACH)
+    first, second, last = panel.gain(CONST, DEC, 4), panel.gain(CONST, DEC, 20), panel.gain(DEC, CONST, 100)
+    yield (
+        f"Again constant steps lead at first, {spoken(first)} times after 4 epochs and {spoken(second)} times after 20, and "
+        f"decreasing steps at the end, {spoken(last)} times after 100.",
+        min(first, second, last) > 1 and panel.q == "0.99",
+    )
+    shuffled = panel.gain("Stoch dec, shuffled", DEC, 100)
+    yield (
+        f"A new order of the rows in each epoch makes no difference yet, a factor of {spoken(shuffled)} after 100 epochs.",
+        0.7 < shuffled < 1.4,
+    )
+
+
+def figure_3():
+    panels = [Panel("paper_3", title) for title in (ONE[0], EACH)]
+    below, above, both = ([spoken(p.gain(m, BATCH, 60)) for p in panels] for m in ("dec + Batch", "Batch + dec", DEC))
+    yield (
+        "With Batch for the linear system, stochastic steps for the lower level gain a factor of "
+        f"{below[0]} (one λ) and {below[1]} (one for each feature) over Batch for both, after 60 epochs. The reverse, Batch for "
+        f"the lower level, gains {above[0]} and {above[1]}. Decreasing steps for both gain {both[0]} and {both[1]}.",
+        all(p.gain(m, BATCH, 60) > 1 for p in panels for m in ("dec + Batch", "Batch + dec", DEC)),
+    )
+    halves = [max(p.error("dec + Batch", 60), p.error("Batch + dec", 60)) / p.error(BATCH, 60) for p in panels]
+    yield "A method is about as good as the worse of its two halves.", all(0.1 < share < 1 for share in halves)
+    shares = [p.gain(DEC, f"{DEC} 75/25", 60) for p in panels]
+    yield (
+        "Three quarters for the lower level gain nothing: with decreasing steps the error is "
+        f"{spoken(shares[0])} and {spoken(shares[1])} times that of equal shares.",
+        min(shares) > 1 and all(p.error(f"{m} 75/25", 60) > 0.95 * p.error(m, 60) for p in panels for m in (BATCH, CONST, DEC)),
+    )
+
+
+# ---- Figure 4 -----------------------------------------------------------------------------------------------------------
+
+
+def figure_4():
+    methods = numbers("paper_4")["methods"]
+    papers = [name for name in methods if name.startswith(("Batch", "Stoch")) and "step 100" not in name]
+    test, loss = "test accuracy", "validation loss"
+    at_start = {metric: methods["dual"]["converged"][metric][0] for metric in (test, loss)}
+
+    def end(name, metric):
+        return methods[name]["converged"][metric][-1]
+
+    yield (
+        f"After six steps the paper's methods are at a test accuracy of {methods[BATCH][test][-1]:.1%} (Batch) and "
+        f"{methods[DEC][test][-1]:.1%} (stochastic steps).",
+        {len(methods[name][test]) for name in papers} == {6} and abs(methods[CONST][test][-1] - methods[DEC][test][-1]) < 5e-4,
+    )
+    yield (
+        f"All of that is w_t approaching w(λ): with a converged lower level, λ_0 itself has {at_start[test]:.1%}, and their last λ "
+        f"has {end(DEC, test):.1%}, too.",
+        all(abs(end(name, test) - at_start[test]) < 1e-3 for name in papers),
+    )
+    quick, dec = methods["dual, 2 passes"], methods[DEC]
+    yield (
+        f"The validation loss is {at_start[loss]:.3f} at λ_0. After {quick['seconds'][-1]:.0f} s and {len(quick['seconds'])} steps of "
+        f"2 passes ``dual`` is at {end('dual, 2 passes', loss):.3f}; after {dec['seconds'][-1]:.0f} s and six steps decreasing steps "
+        f"are at {end(DEC, loss):.3f}.",
+        end("dual, 2 passes", loss) < 0.8 * at_start[loss] and all(end(name, loss) > 0.99 * at_start[loss] for name in papers),
+    )
+    yield (
+        "So there is no factor between the two: in these seconds the paper's methods have not begun to tune.",
+        all(end(name, loss) > 0.99 * at_start[loss] for name in papers),
+    )
+    accuracy, far = "validation accuracy", methods["dual, 200 steps"]
+    yield (
+        f"At the λ that ``dual`` has after 30 steps converged models have a test accuracy of {end('dual, 2 passes', test):.1%}, and "
+        f"{end('dual, 2 passes', accuracy):.1%} on the validation rows.",
+        len(quick["seconds"]) == 30,
+    )
+    gained = [far["converged"][metric][-1] - far["converged"][metric][0] for metric in (accuracy, test)]
+    yield (
+        f"One run of 200 steps reaches {max(far[test]):.1%} on the way and ends at {end('dual, 200 steps', test):.1%} "
+        f"({end('dual, 200 steps', accuracy):.1%}): in the end the validation rows have gained nine points and the test rows two and "
+        "a half.",
+        0.085 < gained[0] < 0.095 and 0.02 < gained[1] < 0.03 and len(far[test]) == 200,
+    )
+    best = max(max(record[test][1:]) for name, record in methods.items() if name != "aid")
+    yield (
+        f"And the first w of ``aid``, at λ_0 and far from converged, has {methods['aid'][test][0] + 1e-9:.1%}, more than any tuned "
+        "result: stopping the fit early is a regularizer, too, and on these data the better one.",
+        methods["aid"][test][0] > max(best, *(end(name, test) for name in methods)),
+    )
+
+
+def mnist():
+    found = numbers("paper_5")
+    one, methods, loss, test = found["one λ"], found["methods"], "validation loss", "test error"
+    yield (
+        f"The best single λ has a validation loss of {one[loss]:.3f} and a test error of {one[test]:.2%}.",
+        all(len(record["seconds"]) == 61 for record in methods.values()),
+    )
+
+    def end(name):
+        record = methods[name]
+        return f"{record['converged'][loss]:.3f} and {record['converged'][test]:.2%} after {record['seconds'][-1]:.0f} s"
+
+    sgd, dual, each = "a λ a feature, sgd", "a λ a feature, dual", "a λ a feature and class, sid"
+    yield (
+        f"A λ for each feature gets to {end(sgd)} of ``sgd``, and to {end(dual)} of ``dual``.",
+        methods[dual]["converged"][loss] < methods[sgd]["converged"][loss] < one[loss],
+    )
+    yield (
+        f"One for each feature and class gets to {end(each)}.",
+        methods[sgd]["converged"][loss] < methods[each]["converged"][loss] < one[loss],
+    )
+    on_the_way = methods[sgd][loss]
+    yield (
+        "It is not that finer penalties are worth nothing, but that the minibatch iterations spend these steps on coming nearer to "
+        f"w(λ), as in Figure 4: at w_t the validation loss of ``sgd`` falls from {on_the_way[0]:.3f} to {on_the_way[-1]:.3f}.",
+        on_the_way[-1] > methods[sgd]["converged"][loss] and on_the_way[0] > 1.5 * on_the_way[-1],
+    )
+
+
+CLAIMS = [
+    pytest.param(*claim, id=f"{figure.__name__}-{i}")
+    for figure in (figure_1, figure_2, figure_3, figure_4, mnist)
+    for i, claim in enumerate(figure() if PAGE.exists() else ())
+]
+
+
+@pytest.mark.parametrize(("sentence", "holds"), CLAIMS)
+def test_the_page_says_what_the_numbers_say(sentence, holds):
+    assert holds, f"no longer so: {sentence}"
+    assert sentence in flat(PAGE.read_text(encoding="utf-8")), f"the numbers say: {sentence}"
+
+
+COMPARING = r"\btimes\b|\bthan\b|\bahead\b|\bbehind\b|\bfaster\b|\bbetter\b|\bworse\b|\bfactor\b|\blead\b|\bgains?\b|\d%"
+
+
+def test_every_comparing_sentence_of_the_page_is_a_claim():
+    """Of its figures; a sentence that only explains, or tells of the scripts, is listed."""
+    explaining = (
+        "Which is ahead depends",
+        "The reason is in the step sizes",
+        "A descent that is not stopped",
+        "The stored numbers have",
+    )
+    claimed = " ".join(claim.values[0] for claim in CLAIMS)
+    page = PAGE.read_text(encoding="utf-8").partition("Figure 1: one penalty\n")[2].partition("What agrees with others\n")[0]
+    paragraphs = [
+        flat(re.sub(r"\*\*.*?\*\*", "", text)).strip() for text in page.split("\n\n") if "----" not in text and text[:2] != ".."
+    ]
+    sentences = [part for text in paragraphs for part in re.split(r"(?<=[.:]) (?=[A-Z])", text)]
+    free = [s for s in sentences if re.search(COMPARING, s) and s not in claimed and not s.startswith(explaining)]
+    assert len(sentences) > 30
+    assert free == [], "\n".join(free)
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples" / "benchmarks").glob("paper_?.py")), ids=lambda path: path.stem)
+def test_the_scripts_of_the_figures_leave_results_to_the_page(script):
+    """Their docstrings describe the set-up; a number with "times" would be a result that nothing holds against the JSON."""
+    doc = flat(script.read_text(encoding="utf-8").partition('"""')[2].partition('"""')[0])
+    assert not re.search(r"\d[\d,.]* times|times (better|worse|nearer|smaller)", doc)
+    assert "docs/paper.rst, where a test holds every comparison" in doc
+
+
+# ---- the README ---------------------------------------------------------------------------------------------------------
+
+
+def rows_of(name, key="rows"):
+    """Records by their first entry."""
+    found = numbers(name)
+    return {next(iter(row.values())): row for row in (found[key] if isinstance(found, dict) else found)}
+
+
+def span(values):
+    return f"{min(values):.1f}–{max(values):.1f}"
+
+
+def newsgroups():
+    rows = rows_of("newsgroups")
+    one, two, fit = (rows[name] for name in ("search shared", "the same, n_jobs=2", "one fit"))
+    yield f"{one['ratio']:.2f} of the time, {two['ratio']:.2f} with `n_jobs=2`"
+    yield f"test log loss {one['test log loss']:.3f}"
+    yield f"1; test log loss {fit['test log loss']:.3f}"
+
+
+def everywhere():
+    real = next(row for row in numbers("everywhere")["summary"] if row["sets"] == "real")
+    yield f"{real['number']} real sets"
+    yield f"median {real['LRCV median']:.1f} times; less than 1 on {['no', 'one', 'two', 'three'][real['LRCV slower']]} sets ({real['LRCV least']:.2f}"
+    yield f"median {real['grid median']:.1f} times, at least {real['grid least']:.2f}"
+
+
+def raw_text():
+    rows = rows_of("raw_text")
+    search, grid = rows["search"], rows["grid"]
+    yield f"{search['seconds']:.0f} s; CV loss {search['cv loss']:.4f}, test log loss {search['test log loss']:.3f}"
+    yield f"{grid['seconds'] / search['seconds']:.0f} times; {grid['cv loss']:.4f}, {grid['test log loss']:.3f}"
+
+
+def synthetic_text():
+    rows = rows_of("synthetic_text")
+    shared, many, ten = rows["search shared"], rows["search per feature"], rows["grid of 10, lbfgs"]
+    tight = rows["grid of 20, lbfgs, tol=1e-05"]
+    yield f"{shared['seconds']:.2f} s; CV loss {shared['cv loss']:.4f}"
+    yield f"lbfgs, `tol=1e-5`: {tight['ratio']:.0f} times, {tight['cv loss']:.4f}; newton-cg {rows['grid of 20, newton-cg']['ratio']:.0f} times"
+    yield f"lbfgs {ten['ratio']:.0f} times, or {rows['grid of 10, lbfgs, tol=1e-05']['ratio']:.0f} times where it has converged"
+    yield f"{many['seconds'] / ten['seconds']:.1f} times lbfgs's time for the grid of 10; test log loss {many['test log loss']:.3f}"
+
+
+def clicks():
+    rows = rows_of("clicks")
+    ours, sgd = rows["sksid"], rows["SGDClassifier"]
+    yield f"{ours['seconds']:.0f} s, "
+    yield f"test log loss {ours['test loss']:.4f} | {sgd['seconds']:.0f} s; {sgd['test loss']:.4f}"
+
+
+def blocks():
+    rows = rows_of("blocks", "made")
+    over = [100 * rows[name]["over informative"] for name in ("two blocks", "20 blocks of 100", "all columns, one C")]
+    yield f"{over[0]:.2f}%; {over[1]:.1f}% | one `C`, whoever tunes it: {over[2]:.0f}%"
+
+
+def kernel():
+    products = rows_of("kernel", "products")
+    yield f"{products['synthetic text']['ratio']:.2f} times; 20 newsgroups {products['20 newsgroups']['ratio']:.2f} times"
+
+
+def sgd_epoch():
+    lower, linear = ([row[f"{system} / scipy"] for row in numbers("sgd_epoch")] for system in ("lower", "linear"))
+    yield f"{span(lower)} times; linear system {span(linear)} times"
+
+
+READ_ME = [
+    (script.__name__, said)
+    for script in (newsgroups, everywhere, raw_text, synthetic_text, clicks, blocks, kernel, sgd_epoch)
+    for said in (script() if PAGE.exists() else ())
+]
+
+
+@pytest.mark.parametrize(("script", "said"), READ_ME)
+def test_the_readme_says_what_its_benchmarks_have_measured(script, said):
+    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if f"`{script}.py` |" in line]
+    assert any(said in row for row in rows), f"the numbers say: {said}"
+
+
+def test_the_looseness_of_the_bounds_is_said_as_measured():
+    mnist = numbers("paper_bounds")["mnist"]
+    at = {name: [panel[name][panel["epochs"].index(100)] for panel in mnist.values()] for name in ("ball", "local")}
+    exponents = {name: (np.log10(min(values)), np.log10(max(values))) for name, values in at.items()}
+    sentence = (
+        "On MNIST, after 100 epochs for either system, Corollary 4.1 is :math:`10^{%.0f}` to :math:`10^{%.0f}` times "
+        ":math:`\\lVert \\nabla F \\rVert^2`, and :math:`10^{%.0f}` to :math:`10^{%.0f}` times with ``local=True``."
+    ) % (*exponents["ball"], *exponents["local"])
+    digits = numbers("paper_bounds")["digits"]
+    ratios = [
+        np.log10(bound / measured)
+        for name in digits["bounds"]
+        for bound, measured in zip(digits["bounds"][name], digits["measured"][name], strict=True)
+    ]
+    assert min(ratios) > 0
+    assert sentence in flat((ROOT / "docs" / "method.rst").read_text(encoding="utf-8")), sentence
+
+
+def test_every_mutant_is_in_the_table_and_none_survived():
+    """The table is written by ``python tests/mutants.py --save``; each mutant's text still stands in its file, once."""
+    rows = json.loads(mutants.TABLE.read_text(encoding="utf-8"))["numbers"]["rows"]
+    assert [row["mutant"] for row in rows] == [what for what, *_ in mutants.MUTANTS]
+    assert len(rows) >= 25 and all(row["killed by"] != "nothing" for row in rows)
+    texts = {file: (mutants.ROOT / "sksid" / "bounds" / file).read_text(encoding="utf-8") for _, file, *_ in mutants.MUTANTS}
+    assert [what for what, file, before, _ in mutants.MUTANTS if texts[file].count(before) != 1] == []
