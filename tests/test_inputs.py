@@ -30,8 +30,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.class_weight import compute_class_weight
 
 from sksid import hypergradient
+from sksid.logistic import fit
 from sksid.problem import make_problem
-from sksid.sid import fit
 from sksid.solvers import Aid, Dual
 
 SECONDS = 60  # after which a fit of so few rows is taken for one that never ends
