@@ -13,7 +13,7 @@ from sksid import hypergradient
 from sksid._products import Products
 from sksid.problem import TRAIN, make_problem
 from sksid.rows import lay_out
-from sksid.solvers import Aid, Dual, Relay, Rotated, choose
+from sksid.solvers import Aid, Dual, Relay, Rotated, _rotated, choose
 from sksid.solvers import _directions as directions
 from sksid.solvers import _preconditioner as preconditioners
 from sksid.solvers._conjugate import conjugate_gradient
@@ -180,16 +180,49 @@ def test_rotated_rows_make_the_same_problem(solver, n_classes):
     assert relative_error(here.gradient, there.gradient) < 1e-4
 
 
-def test_where_penalties_differ_a_rotated_solver_goes_on_with_the_features():
+UNEQUAL = {
+    "by feature": np.linspace(-1.0, 3.0, 120),
+    "by split": np.random.RandomState(1).uniform(-1.0, 3.0, (4, 120)),
+    "without": np.where(np.arange(120) < 1, -np.inf, np.linspace(-1.0, 3.0, 120)),
+    "without, by split": np.where(np.arange(120) < 1, -np.inf, np.random.RandomState(1).uniform(-1.0, 3.0, (4, 120))),
+}
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("logs", UNEQUAL.values(), ids=UNEQUAL)
+def test_rotated_rows_make_the_same_problem_where_penalties_differ(logs, n_classes):
+    random = np.random.RandomState(0)
+    X, y = random.randn(40, 120), np.arange(40) % n_classes
+    X[:, 1:] += random.randn(n_classes, 119)[y]
+    settings = {"tol": 1e-9, "max_epochs": 300, "sample_weight": random.randint(1, 4, 40)}
+    splits = list(StratifiedKFold(4).split(X, y))
+    here, there = (
+        hypergradient(X, y, splits, logs, solver=solver, **settings)
+        for solver in (Rotated(Aid(tol=1e-10)), Aid(first_tol=None))
+    )
+    np.testing.assert_allclose(here.losses, there.losses, rtol=1e-7)
+    for one, other in ((here.coef, there.coef), (here.adjoint, there.adjoint)):
+        if n_classes > 2:  # a constant added to all classes of an unpenalized feature changes nothing
+            one, other = (side - side.mean(axis=1, keepdims=True) for side in (one, other))
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert relative_error(here.gradient, there.gradient) < 1e-6
+
+
+@pytest.mark.parametrize("most_rows", [1000, 10], ids=["few rows", "many rows"])
+@pytest.mark.parametrize("logs", list(UNEQUAL.values())[:2], ids=list(UNEQUAL)[:2])
+def test_a_rotated_solver_goes_on_where_penalties_begin_to_differ(logs, most_rows, monkeypatch):
+    monkeypatch.setattr(_rotated, "MOST_ROWS", most_rows)
     random = np.random.RandomState(0)
     X, y = random.randn(40, 120), np.arange(40) % 2
     problem = make_problem(X, y, list(StratifiedKFold(4).split(X, y)), n_classes=2, dtype=np.float64)
     rotated, exact = Rotated(Aid(first_tol=None)), Aid(first_tol=None)
     state = rotated.advance(problem, rotated.init(problem, np.zeros(120)))
-    coef = rotated.coefficients(problem, state)[0]
-    logs = np.linspace(-1.0, 1.0, 120)
+    outputs = rotated.coefficients(problem, state)[0] @ X.T
     state = rotated.rescale(problem, state, logs)
-    np.testing.assert_allclose(rotated.coefficients(problem, state)[0], coef, atol=1e-12)
-    state = rotated.advance(problem, state)
-    reference = exact.advance(problem, exact.init(problem, logs))
-    assert relative_error(rotated.log_gradient(problem, state), exact.log_gradient(problem, reference)) < 1e-6
+    np.testing.assert_allclose(rotated.coefficients(problem, state)[0] @ X.T, outputs, atol=1e-9)
+    for again in (logs, logs + 1.0, np.flip(logs)):
+        state = rotated.advance(problem, rotated.rescale(problem, state, again))
+        reference = exact.advance(problem, exact.init(problem, again))
+        assert relative_error(rotated.log_gradient(problem, state), exact.log_gradient(problem, reference)) < 1e-6
+        np.testing.assert_allclose(rotated.losses(problem, state), exact.losses(problem, reference), rtol=1e-7)
+        np.testing.assert_allclose(rotated.losses(problem, state, problem), exact.losses(problem, reference), rtol=1e-7)

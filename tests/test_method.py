@@ -18,7 +18,7 @@ EQUATIONS = """
     adjoint-from-duals adjoint-dual-step validation-step intercept rescale gap newton cg sid-lower sid-linear map step-sizes
     lazy-decay momentum quasi-newton error theorem-4-1 theorem-4-2 theorem-4-3 theorem-3-4 corollary-4-1 moments range
     answer directions rotation descriptors evidence inner-splits judges gain theorem-3-1 theorem-3-2 theorem-3-3
-    structure-constants
+    structure-constants scaled-rotation
 """.split()
 
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="sksid is not imported from its repository")
