@@ -305,7 +305,7 @@ def generalization():
     yield f"{other['sets']} sets that no setting was chosen on"
     yield f"test log loss {-other['mean']:.1f}% lower in the mean"
     yield f"by 1% or more on {other['better by 1%']} sets, by 5% or more on {other['better by 5%']};"
-    yield f"on {other['worse by 0.5% and 2 se']} higher by 0.5% and two standard errors"
+    yield f"on {other['worse by 0.5% and 2 se']:.0f} higher by 0.5% and two standard errors"
     yield f"{other['median seconds']:.1f} times the time of one penalty in the median"
 
 
