@@ -6,8 +6,9 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring
 from sklearn.utils import Tags, get_tags, indexable
@@ -283,7 +284,7 @@ class HypergradientSearchCV(BaseSearchCV):
         X, y = indexable(X, y)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
-        with single_blas_thread, unlogged():
+        with single_blas_thread, np.errstate(), config_context(), unlogged():  # as they were also after an interrupt
             tasks = SearchTasks(self, X, y, params)
             run = make_run(self.estimator, X, y, target, routed, scorers, self._last_fit(), **self._settings())
             path = tasks.search(run)

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from searches import search_for
-from sklearn import get_config
+from sklearn import get_config, set_config
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -161,6 +161,24 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(kind, same_state, alar
     np.testing.assert_array_equal(again.penalties_, expected.penalties_)
     np.testing.assert_array_equal(again.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
     print(f"{kind}: {3 * TIMES} interrupts, {raised} raised, the others kept a step or came too late")
+
+
+def test_an_interrupt_in_the_middle_of_changing_a_setting_does_not_leave_it_changed(same_state, cancer):
+    """As where a signal comes between the two halves of a library's own context; raised, or kept as the end of a search."""
+    X, y = cancer
+    times = iter(range(10**9))
+
+    def interrupted(*of):
+        np.seterr(all="ignore")
+        set_config(assume_finite=True)
+        if next(times) == when:
+            raise KeyboardInterrupt
+        return 0.5
+
+    for when in (0, 7):
+        ended = pytest.raises(KeyboardInterrupt) if when == 0 else pytest.warns(UserWarning, match="nterrupt")
+        with ended:
+            search_for("shared", scoring=interrupted, max_iter=20).fit(X, y)
 
 
 def test_an_interrupt_while_workers_preprocess_ends_them():
