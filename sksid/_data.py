@@ -13,13 +13,16 @@ from sklearn.utils.validation import column_or_1d
 
 from sksid._checks import check_size
 from sksid._describe import FeatureRows, Training, as_descriptors
+from sksid._disk_rows import DiskRows
 from sksid._estimators import Target, final_step
 from sksid._features import Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_views, make_view, resamples
 from sksid._samples import Samples, make_samples
 from sksid._sklearn import check_sample_weight
 from sksid._splits import Splits
+from sksid._stored import stored_view
 from sksid._warn import warn
+from sksid.blocks import Blocks
 from sksid.joint import Joint
 from sksid.problem import Problem, problem_of, search_dtype
 from sksid.rows import Rows, lay_out
@@ -136,8 +139,10 @@ class Data:
         return self.view.X.shape[1]
 
     @cached_property
-    def rows(self) -> Rows:
+    def rows(self) -> Rows | DiskRows:
         """All samples with the features of the refit, laid out once; the splits are trained on them where they share these."""
+        if isinstance(self.view.X, Blocks):
+            return self.view.X.rows
         splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_final), NONE)]
         return lay_out(self.view.X, splits, self.seed)
 
@@ -271,7 +276,10 @@ def prepare(
     TypeError, ValueError
         Where data, splits and parameters do not fit.
     """
-    view = make_view(estimator, X, y, routed.estimator.fit)
+    if isinstance(X, Blocks):
+        view = stored_view(estimator, X, y, routed.estimator.fit)
+    else:
+        view = make_view(estimator, X, y, routed.estimator.fit)
     sample_weight, wanted = _weights(view, resamples(estimator)), Wanted(structure, unpenalized)
     whole = FeatureRows(view.X, None, sample_weight, view.y)
     features, split_views = Features([whole], view.X.shape[1], view.names, wanted.blocks(view)), None

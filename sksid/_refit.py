@@ -11,6 +11,7 @@ from sksid import logistic, solvers
 from sksid._data import Data
 from sksid._solve import OF_ALL
 from sksid.joint import parts_of
+from sksid.rows import Rows
 from sksid.solvers import Solver
 from sksid.stages import Path
 
@@ -39,7 +40,9 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     """
     problem = data.final_problem()
     solver = solver if solver.precise else solvers.choose(problem)
-    solver = at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver, TOL)
+    solver = at_once(
+        solvers.Relay(solver) if isinstance(solver, solvers.Dual) and isinstance(problem.rows, Rows) else solver, TOL
+    )
     state, result = logistic.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
     logistic.warn_unless_converged(result, "The final fit")
     coef, intercept = solver.coefficients(problem, state)
