@@ -205,7 +205,7 @@ class Data:
             return np.broadcast_to(np.float64(log_penalty), self.unpenalized.shape)
         return np.where(self.unpenalized, -np.inf, log_penalty)
 
-    def problem_of(self, rows: Rows, splits: Splits, own: tuple | None = None, **settings: Any) -> Problem:
+    def problem_of(self, rows: Rows | DiskRows, splits: Splits, own: tuple | None = None, **settings: Any) -> Problem:
         """Roles over laid-out rows, whose labels and weights are ``own``; ``settings`` as for ``sksid.problem.problem_of``."""
         labels, weight = own or (self.samples.labels, self.samples.sample_weight)
         return problem_of(
@@ -276,10 +276,7 @@ def prepare(
     TypeError, ValueError
         Where data, splits and parameters do not fit.
     """
-    if isinstance(X, Blocks):
-        view = stored_view(estimator, X, y, routed.estimator.fit)
-    else:
-        view = make_view(estimator, X, y, routed.estimator.fit)
+    view = (stored_view if isinstance(X, Blocks) else make_view)(estimator, X, y, routed.estimator.fit)
     sample_weight, wanted = _weights(view, resamples(estimator)), Wanted(structure, unpenalized)
     whole = FeatureRows(view.X, None, sample_weight, view.y)
     features, split_views = Features([whole], view.X.shape[1], view.names, wanted.blocks(view)), None

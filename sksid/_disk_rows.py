@@ -96,8 +96,8 @@ class DiskRows:
 
     def by_block(self, visits: NDArray, size: int) -> Iterator[tuple[NDArray, Rows, NDArray]]:
         """Visits, block by block: which of all rows a block's are, the block, and the visits in its own numbers."""
-        in_piece, _ = self._groups(size)
-        runs = runs_of(visits // in_piece)
+        in_piece, in_block = self._groups(size)
+        runs = runs_of(visits // in_piece, in_block)
         pieces = [np.unique(visits[run] // in_piece) for run in runs]
         wanted = [[self._stretch(piece, in_piece * size) for piece in own] for own in pieces]
         for run, own, stretches, rows in zip(runs, pieces, wanted, read_ahead(self.source, wanted), strict=True):
@@ -142,19 +142,25 @@ def stretches_of(start: int, stop: int, size: int) -> Stretches:
     return [(first, min(first + size, stop)) for first in range(start, stop, size)]
 
 
-def runs_of(pieces: NDArray) -> list[slice]:
-    """The shortest runs, one after the other, of which none has a piece of another.
+def runs_of(pieces: NDArray, most: int) -> list[slice]:
+    """Runs, one after the other, of which none has a piece of another, of ``most`` numbers where there are such.
 
     Examples
     --------
     >>> import numpy as np
-    >>> runs_of(np.array([3, 1, 3, 1, 0, 2, 0]))
+    >>> runs_of(np.array([3, 1, 3, 1, 0, 2, 0]), most=5)
     [slice(0, 4, None), slice(4, 7, None)]
     """
     _, first, number = np.unique(pieces[::-1], return_index=True, return_inverse=True)
     last = (pieces.size - 1 - first)[number[::-1]]
     ends = np.flatnonzero(np.maximum.accumulate(last) == np.arange(pieces.size)) + 1
-    return [slice(int(a), int(b)) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    runs, start = [], 0
+    while start < pieces.size:
+        fitting = np.searchsorted(ends, start + most, side="right") - 1
+        stop = int(ends[fitting] if fitting >= 0 and ends[fitting] > start else ends[fitting + 1])
+        runs.append(slice(start, stop))
+        start = stop
+    return runs
 
 
 def read_ahead(source: Source, wanted: Iterable[Stretches]) -> Iterator[Rows]:

@@ -61,13 +61,13 @@ class FlatFile:
         with self.path.open("rb", buffering=0) as file:
             for start, stop in stretches:
                 file.seek(self.offset + start * item)
-                self._fill(file, memoryview(own[filled : filled + stop - start]).cast("B"), stop)
+                self._fill(file, own[filled : filled + stop - start].view(np.uint8), stop)
                 filled += stop - start
         if own is not out:
             out[:filled] = own
 
     def _fill(self, file, room, stop):
-        while len(room):
+        while room.size:
             n = file.readinto(room)
             if not n:
                 raise ValueError(f"X: {self.path} is truncated: it ends before number {stop} of {self.size}. Write it again.")
@@ -99,7 +99,7 @@ class Mapped:
 
 def readable(array: NDArray) -> Any:
     """A whole mapped file as a FlatFile, so that its pages do not stay in memory; any other array as Mapped."""
-    own = array if isinstance(array, np.memmap) else array.base
+    own: Any = array if isinstance(array, np.memmap) else array.base
     whole = isinstance(own, np.memmap) and not isinstance(own.base, np.ndarray) and own.filename is not None
     if whole and own.flags.c_contiguous and own.size == array.size and own.dtype == array.dtype:
         return FlatFile(Path(own.filename), own.dtype, own.size, own.offset)
@@ -117,6 +117,8 @@ class CsrSource:
     what : str
         As messages name it.
     folder : Path or None
+    owner
+        What removes the folder where the rows are used no more.
     """
 
     values: Any
@@ -126,6 +128,7 @@ class CsrSource:
     n_features: int
     what: str
     folder: Path | None = None
+    owner: Any = None
 
     def load(self, stretches: Stretches) -> Rows:
         """These rows, one stretch after the other."""
@@ -179,6 +182,8 @@ class DenseSource:
     n_rows, n_features : int
     what : str
     folder : Path or None
+    owner
+        As above.
     """
 
     values: Any
@@ -186,6 +191,7 @@ class DenseSource:
     n_features: int
     what: str
     folder: Path | None = None
+    owner: Any = None
 
     def load(self, stretches: Stretches) -> Rows:
         """These rows, one stretch after the other."""

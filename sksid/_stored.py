@@ -32,7 +32,7 @@ def as_given(X: Any, y: Any, params: dict, search: Any) -> tuple[Any, Any, dict]
     if not isinstance(X, Blocks) and (isinstance(search.estimator, Pipeline) or not blocks.is_mapped(X)):
         return *indexable(X, y), params
     check_settings(search)
-    X = blocks.open(X)
+    X = blocks.open(X, block_entries=blocks.BLOCK)
     if X.sample_weight is not None:
         params = {"sample_weight": X.sample_weight} | params
     y = X.y if y is None else y
@@ -45,8 +45,8 @@ def check_settings(search: Any) -> None:
     """Refuse what needs all rows at once."""
     if isinstance(search.estimator, Pipeline):
         raise TypeError(
-            "estimator: a Pipeline cannot preprocess rows on disk. Transform the blocks, write them with sksid.blocks.save, and "
-            "give its last step alone."
+            "estimator: a Pipeline cannot preprocess rows on disk. Transform the blocks, write them with sksid.blocks.save, "
+            "and give its last step alone."
         )
     if search.scoring not in LOG_LOSS:
         raise ValueError(f"scoring={search.scoring!r} needs the rows in memory. Leave it out: rows on disk have the log loss.")

@@ -7,8 +7,9 @@ rows have them. ``save`` writes a folder of rows. Every entry is looked at once,
 import json
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,6 @@ class Blocks:
     rows: DiskRows
     y: NDArray | None = None
     sample_weight: NDArray | None = None
-    _folder: Any = field(default=None, repr=False)  # which is removed with them
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -62,7 +62,7 @@ class Blocks:
 
     def parts(self) -> Iterable[tuple[slice, Any]]:
         """The rows in their order, block by block: which of all rows these are, and a CSR array or an ndarray of them."""
-        return ((place, rows.matrix) for place, rows in self.rows.each())
+        return ((place, _matrix_of(rows)) for place, rows in self.rows.each())
 
 
 def open(
@@ -70,8 +70,8 @@ def open(
 ) -> Blocks:
     """Rows on disk, to be read block by block.
 
-    What is mapped, or in a folder, is read where it is. Blocks that a program or packed files make are written first, once, into
-    a folder that is removed with the result, where ``tempfile`` has its files; ``save`` writes one that stays.
+    What is mapped, or in a folder, is read where it is. Blocks that a program makes, or packed files, are written first, once,
+    into a folder that is removed with the result, where ``tempfile`` has its files; ``save`` writes one that stays.
 
     Parameters
     ----------
@@ -115,15 +115,14 @@ def open(
     elif isinstance(rows, tuple) and len(rows) == 4 and isinstance(rows[0], np.ndarray):
         found = Blocks(_of_parts(*rows, block_entries))
     else:
-        place = tempfile.TemporaryDirectory(prefix="sksid-")
-        _write(Path(place.name), checked_blocks(rows))
-        made = _folder(Path(place.name), block_entries)
-        found = Blocks(made.rows, made.y, made.sample_weight, place)
+        place = TemporaryFolder()
+        _write(place.path, checked_blocks(rows))
+        found = _folder(place.path, block_entries, place)
     own = [held if one is None else np.asarray(one) for one, held in ((y, found.y), (sample_weight, found.sample_weight))]
     for values, name in zip(own, OF_ROWS, strict=True):
         if values is not None and values.shape != (len(found),):
             raise ValueError(f"{name} has the shape {values.shape}, but X has {len(found)} rows. Give one number for each row.")
-    return Blocks(found.rows, *own, found._folder)
+    return Blocks(found.rows, *own)
 
 
 def save(
@@ -191,14 +190,30 @@ def is_mapped(X: Any) -> bool:
     return isinstance(own, np.memmap) and values.nbytes >= MAPPED_FROM and values.dtype.kind in "biuf"
 
 
+class TemporaryFolder:
+    """A new folder, which is removed with this object."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="sksid-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def _matrix_of(rows):
+    """A block as a matrix whose indices are of 32 bits, as many of scikit-learn's estimators ask."""
+    if rows.columns is None:
+        return rows.matrix
+    parts = rows.values, rows.columns[: rows.n_entries], rows.indptr.astype(np.int32)
+    return sp.csr_array(parts, shape=(rows.n_rows, rows.n_features))
+
+
 # ---- the folder ----------------------------------------------------------------------------------------------------------
 
 
 def _blocks_of(X):
     """X, y and weights of all blocks."""
     if isinstance(X, Blocks):
-        own = [(X.y, X.sample_weight)] * 1
-        return ((part, *(None if one is None else one[place] for one in own[0])) for place, part in X.parts())
+        own = X.y, X.sample_weight
+        return ((part, *(None if one is None else one[place] for one in own)) for place, part in X.parts())
     if sp.issparse(X) or isinstance(X, np.ndarray):
         return iter([(as_matrix(X, "X"), None, None)])
     return checked_blocks(X)
@@ -249,7 +264,7 @@ def _save(path, values, name, n_rows):
     np.save(path, plain, allow_pickle=False)
 
 
-def _folder(folder, block_entries):
+def _folder(folder, block_entries, owner=None):
     """The rows of a folder, once its files are as long as they should be."""
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -271,9 +286,9 @@ def _folder(folder, block_entries):
                 f"X: {file.path} has {size} bytes of {file.size * file.dtype.itemsize}: it is truncated. Write it again."
             )
     if not is_sparse:
-        source: Any = DenseSource(values, n_rows, n_features, str(folder), folder)
+        source: Any = DenseSource(values, n_rows, n_features, str(folder), folder, owner)
     else:
-        source = CsrSource(values, columns, indptr, n_rows, n_features, str(folder), folder)
+        source = CsrSource(values, columns, indptr, n_rows, n_features, str(folder), folder, owner)
     return Blocks(survey(source, str(folder), n_entries, block_entries), *own)
 
 
