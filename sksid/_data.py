@@ -20,6 +20,7 @@ from sksid._pipeline import View, is_stateless, make_split_views, make_view, res
 from sksid._samples import Samples, make_samples
 from sksid._sklearn import check_sample_weight
 from sksid._splits import Splits
+from sksid._spread import SpreadRows
 from sksid._stored import stored_view
 from sksid._warn import warn
 from sksid.blocks import Blocks
@@ -139,7 +140,7 @@ class Data:
         return self.view.X.shape[1]
 
     @cached_property
-    def rows(self) -> Rows | DiskRows:
+    def rows(self) -> Rows | DiskRows | SpreadRows:
         """All samples with the features of the refit, laid out once; the splits are trained on them where they share these."""
         if isinstance(self.view.X, Blocks):
             return self.view.X.rows
@@ -205,7 +206,9 @@ class Data:
             return np.broadcast_to(np.float64(log_penalty), self.unpenalized.shape)
         return np.where(self.unpenalized, -np.inf, log_penalty)
 
-    def problem_of(self, rows: Rows | DiskRows, splits: Splits, own: tuple | None = None, **settings: Any) -> Problem:
+    def problem_of(
+        self, rows: Rows | DiskRows | SpreadRows, splits: Splits, own: tuple | None = None, **settings: Any
+    ) -> Problem:
         """Roles over laid-out rows, whose labels and weights are ``own``; ``settings`` as for ``sksid.problem.problem_of``."""
         labels, weight = own or (self.samples.labels, self.samples.sample_weight)
         return problem_of(

@@ -1,4 +1,4 @@
-"""Rows on disk in a search: which X are such, what a search can do with them, and predictions block by block."""
+"""Rows on disk and on a cluster in a search: which X are such, what is refused, and predictions block by block."""
 
 from typing import Any
 
@@ -15,8 +15,9 @@ from sksid import blocks
 from sksid._describe import NAMED, as_descriptors
 from sksid._pipeline import View
 from sksid._sklearn import BaseSearchCV
+from sksid._spread import SpreadRows, computed, is_dask, predicted
 from sksid.blocks import Blocks
-from sksid.solvers import Dual
+from sksid.solvers import Aid, Dual
 
 LOG_LOSS = (None, "neg_log_loss")
 
@@ -29,10 +30,14 @@ def as_given(X: Any, y: Any, params: dict, search: Any) -> tuple[Any, Any, dict]
     TypeError, ValueError
         Where the search has parameters that rows on disk do not allow.
     """
-    if not isinstance(X, Blocks) and (isinstance(search.estimator, Pipeline) or not blocks.is_mapped(X)):
+    stored = isinstance(X, Blocks) or is_dask(X)
+    if not stored and (isinstance(search.estimator, Pipeline) or not blocks.is_mapped(X)):
         return *indexable(X, y), params
-    check_settings(search)
+    spread = is_dask(X) or isinstance(X, Blocks) and isinstance(X.rows, SpreadRows)
+    check_settings(search, ("aid", Aid) if spread else ("dual", Dual))
     X = blocks.open(X, block_entries=blocks.BLOCK)
+    params = {name: computed(value) for name, value in params.items()}
+    y = computed(y)
     if X.sample_weight is not None:
         params = {"sample_weight": X.sample_weight} | params
     y = X.y if y is None else y
@@ -41,8 +46,9 @@ def as_given(X: Any, y: Any, params: dict, search: Any) -> tuple[Any, Any, dict]
     return X, y, params
 
 
-def check_settings(search: Any) -> None:
-    """Refuse what needs all rows at once."""
+def check_settings(search: Any, solver: tuple[str, type]) -> None:
+    """Refuse what needs all rows at once; ``solver`` is the one, its name and its class, that does not."""
+    name, kind = solver
     if isinstance(search.estimator, Pipeline):
         raise TypeError(
             "estimator: a Pipeline cannot preprocess rows on disk. Transform the blocks, write them with sksid.blocks.save, "
@@ -50,8 +56,8 @@ def check_settings(search: Any) -> None:
         )
     if search.scoring not in LOG_LOSS:
         raise ValueError(f"scoring={search.scoring!r} needs the rows in memory. Leave it out: rows on disk have the log loss.")
-    if not (search.solver in ("auto", "dual") if isinstance(search.solver, str) else isinstance(search.solver, Dual)):
-        raise ValueError(f"solver={search.solver!r} needs the rows in memory. Use 'auto', 'dual' or Dual().")
+    if not (search.solver in ("auto", name) if isinstance(search.solver, str) else isinstance(search.solver, kind)):
+        raise ValueError(f"solver={search.solver!r} needs the rows in memory. Use 'auto', {name!r} or {kind.__name__}().")
     for one in as_descriptors(search.structure) or ():
         if one.function not in NAMED.values():
             raise ValueError(f"structure: the descriptor {one.name!r} needs the rows in memory. Use 'moments' or 'evidence'.")
@@ -106,4 +112,6 @@ class BlockwisePredictions(BaseSearchCV):
 
 
 def _each(method, X):
+    if is_dask(X):
+        return predicted(method, X)
     return np.concatenate([method(part) for _, part in X.parts()]) if isinstance(X, Blocks) else method(X)

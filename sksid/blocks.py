@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sksid._disk_rows import BLOCK, DiskRows, survey
 from sksid._sources import CsrSource, DenseSource, FlatFile, as_matrix, checked_blocks, readable
+from sksid._spread import SpreadRows, computed, is_dask, spread_rows
 
 __all__ = ["Blocks", "open", "save"]
 
@@ -34,14 +35,14 @@ class Blocks:
 
     Attributes
     ----------
-    rows : DiskRows
+    rows : DiskRows or SpreadRows
         All entries of which have been looked at.
     y : ndarray of shape (n_rows,), or None
         Labels that came with the rows.
     sample_weight : ndarray of shape (n_rows,), or None
     """
 
-    rows: DiskRows
+    rows: DiskRows | SpreadRows
     y: NDArray | None = None
     sample_weight: NDArray | None = None
 
@@ -75,11 +76,12 @@ def open(
 
     Parameters
     ----------
-    rows : path, ndarray, CSR array or iterable
+    rows : path, ndarray, CSR array, Dask array or iterable
         A folder that ``save`` has written. An ``np.memmap`` of shape (n_rows, n_features). A CSR array whose data, indices and
         indptr are ``np.memmap``, or a tuple of these three and the shape. Blocks ``(X, y)`` or ``(X, y, sample_weight)``, X an
         ndarray or a sparse array: a list or any other iterable. A list of ``.npz`` files, of ``scipy.sparse.save_npz`` or with
-        an array ``X``, and perhaps with ``y`` and ``sample_weight``.
+        an array ``X``, and perhaps with ``y`` and ``sample_weight``. A Dask array in chunks of rows, dense or sparse, which
+        stay on the workers of the client that is in use.
     y : array-like of shape (n_rows,), default=None
         Labels, where they are not with the rows.
     sample_weight : array-like of shape (n_rows,), default=None
@@ -108,6 +110,9 @@ def open(
     """
     if isinstance(rows, Blocks):
         found = rows
+    elif is_dask(rows):
+        found = Blocks(spread_rows(rows))
+        y, sample_weight = computed(y), computed(sample_weight)
     elif isinstance(rows, str | Path):
         found = _folder(Path(rows), block_entries)
     elif sp.issparse(rows) or isinstance(rows, np.ndarray):

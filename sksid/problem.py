@@ -17,12 +17,14 @@ from sksid._disk_rows import DiskRows
 from sksid._kernels._layout import TRAIN, UNUSED, VALIDATION, check_roles
 from sksid._products import Products
 from sksid._splits import PackedSplits, Splits
+from sksid._spread import SpreadRows
 from sksid.objective import L2Penalty, LogisticLoss, Loss, Objective, Penalty
 from sksid.rows import Rows, lay_out
 
 # s_i Σ_j x_ij²/λ_j of a row above which float32 duals are too coarse: their rounding moves the row's output by 0.02.
 FLOAT32_CURVATURE = 3e5
 FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
+IN_ORDER = DiskRows, SpreadRows  # rows that are not laid out: row i is sample i
 IMPOSSIBLE = -50.0  # the intercept of a class without a training row; the outputs of the others sum to about zero
 FLOAT32_FROM = 1e6  # entries × splits from which float32, which is twice as fast, is worth it
 
@@ -91,7 +93,7 @@ class Problem:
 
     Attributes
     ----------
-    rows : Rows, RowBlocks or DiskRows
+    rows : Rows, RowBlocks, DiskRows or SpreadRows
         Stored once, shared by all problems that are made of them.
     roles : Roles
     n_classes : int
@@ -207,7 +209,7 @@ class Problem:
         """
         roles = self.roles
         weights = roles.train_weights if role == TRAIN else roles.val_weights
-        return Objective(
+        made = Objective(
             products=self.products,
             labels=roles.labels.T,
             weights=np.array([weights(k) for k in range(self.n_splits)]),
@@ -217,6 +219,7 @@ class Problem:
             loss=self.loss,
             penalty=self.penalty,
         )
+        return self.rows.objective(made) if isinstance(self.rows, SpreadRows) else made
 
     @cached_property
     def products(self) -> Products:
@@ -284,13 +287,13 @@ def problem_of(
     >>> final.has_validation, final.train_totals
     (False, array([4.]))
     """
-    role = _roles_in_order(rows.n_rows, splits) if isinstance(rows, DiskRows) else _roles_of(rows.samples, splits)
+    role = _roles_in_order(rows.n_rows, splits) if isinstance(rows, IN_ORDER) else _roles_of(rows.samples, splits)
     if isinstance(rows, Rows):
         used = np.flatnonzero(role.any(axis=1))
         start, stop = (used[0], used[-1] + 1) if used.size else (0, 0)
         rows, role = rows.span(start, stop), np.ascontiguousarray(role[start:stop])
     weights = np.broadcast_to(1.0, rows.n_rows)
-    samples = slice(None) if isinstance(rows, DiskRows) else rows.samples
+    samples = slice(None) if isinstance(rows, IN_ORDER) else rows.samples
     if sample_weight is not None:
         weights = np.asarray(sample_weight, dtype=np.float64)[samples]
     val_sums = np.array([weights[role[:, k] == VALIDATION].sum() for k in range(len(splits))])

@@ -74,6 +74,8 @@ def product_cost(rows: Any, n_vectors: int) -> float:
 
 def costs_of(objective: Objective, max_direct: int) -> Costs:
     """Of every kind that fits the memory and whose use costs no more than a few products."""
+    if not objective.at_hand:
+        return Costs(1.0, {DIAGONAL: 1.0}, {})
     n, K, F, m = objective.weights.shape[1], objective.n_outputs, objective.n_splits, objective.penalties.shape[-1]
     product = product_cost(objective.products.rows, F * K)
     gram, third, unknowns = n * m * (m * DENSE + 1.0), FACTOR / 3.0, K * m
@@ -97,7 +99,7 @@ def improve(
     chosen = max(affordable, default=DIAGONAL)
     if now is None:
         return build(chosen, objective, point, W), 0.0 if affordable else spent
-    if chosen < WHOLE and spent > 3.0 * costs.product:
+    if objective.at_hand and chosen < WHOLE and spent > 3.0 * costs.product:
         rows = directions.strongest(objective, point, W)
         if rows is not None and rows.cost * SINGLE <= spent:
             return Preconditioner(ROWS, rows.divide(objective), objective.penalties), 0.0
