@@ -13,14 +13,12 @@ from sklearn.utils.validation import column_or_1d
 
 from sksid._checks import check_size
 from sksid._describe import FeatureRows, Training, as_descriptors
-from sksid._disk_rows import DiskRows
 from sksid._estimators import Target, final_step
 from sksid._features import Features, make_structure
 from sksid._pipeline import View, is_stateless, make_split_views, make_view, resamples
 from sksid._samples import Samples, make_samples
 from sksid._sklearn import check_sample_weight
 from sksid._splits import Splits
-from sksid._spread import SpreadRows
 from sksid._stored import stored_view
 from sksid._warn import warn
 from sksid.blocks import Blocks
@@ -140,12 +138,10 @@ class Data:
         return self.view.X.shape[1]
 
     @cached_property
-    def rows(self) -> Rows | DiskRows | SpreadRows:
+    def rows(self) -> Any:
         """All samples with the features of the refit, laid out once; the splits are trained on them where they share these."""
-        if isinstance(self.view.X, Blocks):
-            return self.view.X.rows
         splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_final), NONE)]
-        return lay_out(self.view.X, splits, self.seed)
+        return self.view.X.rows if isinstance(self.view.X, Blocks) else lay_out(self.view.X, splits, self.seed)
 
     @property
     def dtype(self) -> Any:
@@ -206,9 +202,7 @@ class Data:
             return np.broadcast_to(np.float64(log_penalty), self.unpenalized.shape)
         return np.where(self.unpenalized, -np.inf, log_penalty)
 
-    def problem_of(
-        self, rows: Rows | DiskRows | SpreadRows, splits: Splits, own: tuple | None = None, **settings: Any
-    ) -> Problem:
+    def problem_of(self, rows: Any, splits: Splits, own: tuple | None = None, **settings: Any) -> Problem:
         """Roles over laid-out rows, whose labels and weights are ``own``; ``settings`` as for ``sksid.problem.problem_of``."""
         labels, weight = own or (self.samples.labels, self.samples.sample_weight)
         return problem_of(

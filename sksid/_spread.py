@@ -8,7 +8,7 @@ holds is a Dask future that tells how it was made: where a worker is lost, Dask 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -122,11 +122,12 @@ class SpreadRows:
     def objective(self, whole: Objective) -> Objective:
         """The same objective, its rows on the workers."""
         labels, weights = np.broadcast_to(whole.labels, (len(whole.labels), self.n_rows)), whole.weights
-        empty = replace(whole, products=None, labels=labels[:, :0], weights=weights[:, :0])  # type: ignore[arg-type]
+        nowhere, here = cast(Any, None), cast(Any, SpreadProducts(self))
+        empty = replace(whole, products=nowhere, labels=labels[:, :0], weights=weights[:, :0])
         own = [replace(empty, labels=labels[:, place], weights=weights[:, place]) for place in self.places]
         roles = Spread(self.chunks.client, [self.chunks.there(one) for one in own])
         return SpreadObjective(
-            products=SpreadProducts(self),  # type: ignore[arg-type]
+            products=here,
             labels=labels[:, :0],
             weights=weights.sum(axis=1, keepdims=True),
             penalties=whole.penalties,
@@ -214,12 +215,17 @@ def _with(values, splits, value):
 
 
 def _outputs(objective, W):
-    return objective.outputs(W)
+    return objective.outputs(_aligned(W))
+
+
+def _aligned(values):
+    """What has come over a wire, where it begins anywhere, as kernels take it."""
+    return np.require(values, requirements=["A"])
 
 
 def _local(rows, empty):
     products = Products(rows, len(empty.weights) * empty.n_outputs)
-    return replace(empty, products=products)
+    return replace(empty, products=products, labels=_aligned(empty.labels), weights=_aligned(empty.weights))
 
 
 def _mean_squares(rows, weights):
@@ -227,23 +233,24 @@ def _mean_squares(rows, weights):
 
 
 def _predictions(objective, outputs):
-    return objective.point(outputs).predictions
+    return objective.point(_aligned(outputs)).predictions
 
 
 def _losses(objective, outputs):
-    return objective.losses(outputs)
+    return objective.losses(_aligned(outputs))
 
 
 def _gradient(objective, predictions):
-    return objective.pull(objective._slopes(predictions, objective.labels, objective.weights))
+    return objective.pull(objective._slopes(_aligned(predictions), objective.labels, objective.weights))
 
 
 def _curved(objective, predictions, U):
-    return _rows_only(objective.hessian_product(Point(None, predictions), U, U), objective, U)
+    U = _aligned(U)
+    return _rows_only(objective.hessian_product(Point(None, _aligned(predictions)), U, U), objective, U)
 
 
 def _diagonal(objective, predictions):
-    point = Point(None, predictions)
+    point = Point(None, _aligned(predictions))
     empty = np.zeros((*predictions.shape[:2], objective.penalties.shape[-1]))
     return _rows_only(objective.hessian_diagonal(point, empty), objective, np.ones_like(empty))
 
@@ -257,9 +264,9 @@ def as_chunk(X: Any) -> Rows:
     """A chunk of a Dask array as rows."""
     X = as_matrix(X, "a chunk")
     if sp.issparse(X):
-        X.data = np.require(X.data, requirements="A")  # what has come over a wire may not be aligned
+        X.data = _aligned(X.data)
     else:
-        X = np.require(X, requirements=["C", "A"])
+        X = _aligned(X)
     return as_rows(X, np.arange(X.shape[0]))
 
 
