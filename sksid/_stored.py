@@ -84,22 +84,22 @@ class BlockwisePredictions(BaseSearchCV):
     @_has("predict")
     def predict(self, X: Any) -> NDArray:
         """The class of each row, (n_rows,); X as for ``fit``."""
-        return _each(super().predict, X)
+        return _each(self, super().predict, X)
 
     @_has("predict_proba")
     def predict_proba(self, X: Any) -> NDArray:
         """The probability of each class, (n_rows, n_classes); X as for ``fit``."""
-        return _each(super().predict_proba, X)
+        return _each(self, super().predict_proba, X)
 
     @_has("predict_log_proba")
     def predict_log_proba(self, X: Any) -> NDArray:
         """Its logarithm, (n_rows, n_classes); X as for ``fit``."""
-        return _each(super().predict_log_proba, X)
+        return _each(self, super().predict_log_proba, X)
 
     @_has("decision_function")
     def decision_function(self, X: Any) -> NDArray:
         """The outputs, (n_rows,) or (n_rows, n_classes); X as for ``fit``."""
-        return _each(super().decision_function, X)
+        return _each(self, super().decision_function, X)
 
     def score(self, X: Any, y: Any = None, **params: Any) -> Any:
         """What ``scoring`` makes of X and y; of ``Blocks``, minus the log loss, with the labels and weights that they have."""
@@ -111,7 +111,8 @@ class BlockwisePredictions(BaseSearchCV):
         return -log_loss(y, self.predict_proba(X), sample_weight=weight, labels=self.classes_)
 
 
-def _each(method, X):
+def _each(search, method, X):
+    """What the method makes of X; of rows on disk block by block, of a Dask array on the workers, which get the model alone."""
     if is_dask(X):
-        return predicted(method, X)
+        return predicted(getattr(search.best_estimator_, method.__name__), X)
     return np.concatenate([method(part) for _, part in X.parts()]) if isinstance(X, Blocks) else method(X)

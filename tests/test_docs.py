@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="sksid is not imported
 # ---- the code -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("page", "examples"), [("user_guide", 30), ("honest_scores", 10), ("contributing", 50)])
+@pytest.mark.parametrize(("page", "examples"), [("user_guide", 30), ("honest_scores", 10), ("contributing", 50), ("large", 8)])
 def test_the_code_of_a_page_runs(page, examples):
     result = doctest.testfile(str(DOCS / f"{page}.rst"), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert result.attempted > examples
@@ -38,7 +38,7 @@ def test_the_code_of_a_page_runs(page, examples):
 
 def test_no_page_has_code_that_is_not_run():
     with_code = {path.stem for path in DOCS.glob("*.rst") if ">>> " in path.read_text(encoding="utf-8")}
-    assert with_code == {"user_guide", "honest_scores", "contributing"}
+    assert with_code == {"user_guide", "honest_scores", "contributing", "large"}
 
 
 @pytest.mark.parametrize("door", ["structure", "optimizer", "penalty", "solver"])
