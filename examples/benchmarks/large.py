@@ -78,7 +78,7 @@ def by_sgd(place, structure, C, epochs):
     for _ in range(epochs):
         for where, part in rows.parts():
             model.partial_fit(part, rows.y[where], classes=[0, 1])
-    return model, {"C": C, "epochs": float(epochs)}
+    return model, {"C": C, "epochs": float(epochs), "cv loss": np.nan, "refit epochs": np.nan}
 
 
 SIDES = {"memory": in_memory, "disk": from_disk, "SGDClassifier": by_sgd}
@@ -128,7 +128,8 @@ def main():
             row = row or journal.add(**key, **_apart(args, n_rows, side, disk))
             rows.append(row)
             print(common.line(row), flush=True)
-    common.finish("large", args, {"rows": rows if args.quick else journal.records})
+    whole = {name: np.nan for row in journal.records for name in row}
+    common.finish("large", args, {"rows": rows if args.quick else [whole | row for row in journal.records]})
 
 
 def _apart(args, n_rows, side, found):
