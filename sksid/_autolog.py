@@ -42,6 +42,6 @@ def log_score(score: float) -> None:
 
 
 def _autologging():
-    """mlflow's module of that; None where mlflow is not imported, or kept from logging."""
+    """The module in which mlflow has it; None where mlflow is not imported, or kept from logging."""
     logging = sys.modules.get("mlflow.utils.autologging_utils")
     return None if logging is None or getattr(logging, "_AUTOLOGGING_GLOBALLY_DISABLED", False) else logging
