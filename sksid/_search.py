@@ -14,7 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import Tags, get_tags, indexable
 
 from sksid import _estimators, solvers
-from sksid._autolog import unlogged
+from sksid._autolog import log_score, unlogged
 from sksid._run import Last, make_run
 from sksid._sklearn import BaseSearchCV, HasMethods, Interval, SGDClassifier, StrOptions, check_method_params
 from sksid._tasks import SearchTasks
@@ -296,6 +296,8 @@ class HypergradientSearchCV(BaseSearchCV):
             if self.refit:
                 self._set(tasks.refit(run, path, start))
             tasks.end()
+        if hasattr(self, "best_score_"):
+            log_score(self.best_score_)
         return self
 
     def __getstate__(self):
