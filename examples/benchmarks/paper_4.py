@@ -48,7 +48,7 @@ from sksid import sid
 from sksid.problem import TRAIN, make_problem
 from sksid.solvers import BATCH, Dual, Sgd, Steps
 
-STEPS, RUNS, OUTER_STEP, LOOK = 300, 5, 100.0, 50
+STEPS, RUNS, OUTER_STEP, LOOK, EARLY = 300, 5, 100.0, 50, 60
 METRICS = ("validation loss", "validation accuracy", "test accuracy")
 
 
@@ -66,6 +66,10 @@ class Posts:
     def text(self):
         """What ``sksid.sid`` takes."""
         return GradientStep(self)
+
+    def look(self, w, hyper):
+        """METRICS at w of the features that occur."""
+        return common.rounded(self.measures(self.text.coefficients(w), self.text.value(w, hyper, None)))
 
     @property
     def offset(self):
@@ -277,12 +281,23 @@ def converged(data, lam):
     return common.rounded(data.measures(solver.coefficients(data.problem, state)[0][0].T, losses[0]))
 
 
+def stopped_early(data):
+    """METRICS after each of so many heavy-ball steps at λ_0, from zero."""
+    hyper, rows = np.zeros(data.problem.n_features), []
+    system = sid.System(lambda x, draw: data.text.apply(x, hyper, draw), lambda rng: None)
+    looked = sid.System(lambda x, draw: rows.append(data.look(x, hyper)) or system.apply(x, draw), system.draw)
+    HeavyBall()(looked, np.zeros((data.text.features.size, 20)), EARLY + 1, None)
+    return rows[1:]
+
+
 def measure(journal, args, n_steps):
     """All runs that were asked for, one after the other; within a run the methods take LOOK steps in turn."""
     end, folder = time.monotonic() + args.seconds, Path(journal.path).with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(args.runs):
         data = posts(seed, args.quick, not args.without_headers)
+        if journal.last(method="stopped early", seed=seed) is None:
+            journal.add(method="stopped early", seed=seed, rows=stopped_early(data))
         for until in range(min(LOOK, n_steps), n_steps + 1, LOOK):
             for name in args.methods:
                 descend(data, name, seed, journal, folder / f"{name.replace('/', '-')} {seed}.joblib", until, end)
@@ -300,7 +315,8 @@ def summary(journal):
         if runs:
             found[name] = _mean([rows for rows, _ in runs], METRICS, ("epochs", "seconds"))
             found[name] |= {"runs": len(runs), "converged": _mean([looks for _, looks in runs], METRICS, ("step",))}
-    return {"methods": found}
+    early = [record["rows"] for record in journal.records if record["method"] == "stopped early"]
+    return {"methods": found, "stopped early": _mean(early, METRICS, ())}
 
 
 def _mean(runs, metrics, units):
