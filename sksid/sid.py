@@ -10,14 +10,14 @@ Eq. (29)). Arrays are NumPy's. For the penalties of logistic regression, ``sksid
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
-from sksid.solvers._contract import NotFiniteError, is_count
+from sksid.solvers import NotFiniteError
 
 ASYMMETRY = 1e-6  # of a bilinear form, relative to its factors
 
@@ -322,7 +322,7 @@ def differentiate(
     _check_finite(start, "start", "Give finite numbers.")
     at_least = {"n_lower": (n_lower, 0), "n_adjoint": (n_adjoint, 0), "n_runs": (n_runs, 1), "n_last": (n_last, 1)}
     for name, (count, least) in at_least.items():
-        if not is_count(count, least) and (name, count) != ("n_last", None):
+        if not (isinstance(count, Integral) and count >= least) and (name, count) != ("n_last", None):
             raise ValueError(f"{name} is {count!r}. Set a whole number, at least {least}.")
 
     def run(random, share=1):
