@@ -34,7 +34,6 @@ import numpy as np
 from _journal import Journal
 
 from sksid import bounds
-from sksid._kernels._layout import sgd_outputs
 from sksid.objective import Objective
 from sksid.problem import make_problem
 from sksid.solvers import BATCH, Aid, Dual, Sgd, Steps
@@ -129,7 +128,7 @@ def by_sgd(problem, state, setting, method, budgets, reference):
     for budget in budgets:
         lower, adjoint = method.epochs(budget)
         solver = replace(method.solver, lower_epochs=lower - reached, adjoint_epochs=adjoint)
-        state.tables[1, :, :, : sgd_outputs(problem.n_outputs)], state.epochs[1] = 0.0, 0
+        state.tables[1, :, :, : problem.n_outputs], state.epochs[1] = 0.0, 0
         seconds, state = common.timed(solver.advance, problem, state)
         spent += seconds * (lower - reached) / (lower - reached + adjoint)
         reached = lower
