@@ -27,7 +27,7 @@ from sksid.structures import Structure
 
 NONE = np.empty(0, dtype=np.intp)  # no rows
 DESCRIPTORS = ["moments", "evidence"]  # on the way to one penalty for each feature
-AUTO_MARGIN = 1.0  # standard errors
+AUTO_MARGIN = 0.5  # standard errors by which a stage of "auto" must make the loss smaller
 NO_INNER = (
     "cv makes no two splits that leave training rows of every class, and validation rows, in the training rows of another"
 )
