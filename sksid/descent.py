@@ -144,17 +144,14 @@ class Bilevel:
         rough: bool = False,
     ) -> Step:
         """The Step that a solve has reached; ``since`` is the time and the number of epochs at which the step began."""
-        losses, gradient, shares = (
-            result.losses,
-            structure.pull_back(result.log_gradient),
-            structure.shares(result.log_gradient),
-        )
+        losses, gradient = result.losses, structure.pull_back(result.log_gradient)
         if not (np.isfinite(losses).all() and np.isfinite(gradient).all()):
             raise NotFiniteError(f"solver: {type(self.solver).__name__} gave a loss or a hypergradient that is not finite.")
         seconds, epochs = time.perf_counter() - since[0], state.n_epochs - since[1]
         scores = self.score(*self.solver.coefficients(self.problem, state)) if self.score else None
-        told = {"rough": rough, "error": result.error, "value_error": result.value_error, "shares": shares}
-        return Step(structure, theta, log_penalties, losses, gradient, epochs, seconds, scores, **told)
+        errors = {"error": result.error, "value_error": result.value_error}
+        shares = structure.shares(result.log_gradient)
+        return Step(structure, theta, log_penalties, losses, gradient, epochs, seconds, scores, rough, shares=shares, **errors)
 
 
 def within_range(log_penalties: ArrayLike, log_range: tuple[float, float]) -> NDArray:
