@@ -46,13 +46,13 @@ class Drawn(Directive):
     """An image, drawn while the page is read."""
 
     required_arguments = 1
-    option_spec = {"picture": directives.unchanged, "alt": directives.unchanged}
+    option_spec = {"picture": directives.unchanged, "alt": directives.unchanged, "format": directives.unchanged}
 
     def run(self):
         name, env = self.arguments[0], self.state.document.settings.env
         self.state.document.settings.record_dependencies.add(str(RESULTS / f"{name}.json"))
         picture = self.options.get("picture")
-        file = f"{name}_{picture}.png" if picture else f"{name}.png"
+        file = f"{name}{f'_{picture}' if picture else ''}.{self.options.get('format', 'png')}"
         path = Path(env.srcdir) / "_figures" / file
         path.parent.mkdir(exist_ok=True)
         command = [sys.executable, BENCHMARKS / f"{name}.py", "--draw", path]
