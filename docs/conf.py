@@ -28,7 +28,6 @@ extensions = [
     "sphinxcontrib.bibtex",
     "changelog",
     "floors",
-    "measured",
     "offline_math",
     "results",
     "sketches",
@@ -85,6 +84,20 @@ html_theme_options = {
     "footer_end": [],
 }
 copyright = "The sksid developers, BSD 3-Clause"
-html_sidebars = {page: [] for page in ("index", "gallery", "paper", "security", "install", "method", "benchmarks", "contributing", "changelog", "bibliography")}
+html_sidebars = {
+    page: []
+    for page in (
+        "index",
+        "gallery",
+        "paper",
+        "security",
+        "install",
+        "method",
+        "benchmarks",
+        "contributing",
+        "changelog",
+        "bibliography",
+    )
+}
 html_show_sourcelink = False
 html_show_sphinx = False

@@ -51,6 +51,12 @@ def test_a_page_has_a_short_title_and_says_what_it_is_about(page):
     assert len(" ".join(text[: text.index('"""')])) > 60
 
 
+def test_every_page_stands_once_in_a_section_of_the_gallery():
+    text = (EXAMPLES.parent / "docs" / "gallery.rst").read_text(encoding="utf-8")
+    named = re.findall(r"^   \.\./examples/(\S+)$", text, flags=re.MULTILINE)
+    assert sorted(named) == [page.name for page in PAGES]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_needs_no_network(page):
     assert not re.search(r"\bfetch_|https?://", page.read_text(encoding="utf-8"))

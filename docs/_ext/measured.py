@@ -1,7 +1,7 @@
 """Measured numbers in prose: sentences whose numbers come from examples/benchmarks/results, for the README and for the site.
 
-``.. measured::`` is a table of all rows below, ``.. measured:: newsgroups everywhere`` one of some; ``|real sets|`` and the like
-stand for single numbers on any page. The README has the rows of ``SHORT``:
+``.. measured::`` (results.py) is a table of all rows below, ``.. measured:: newsgroups everywhere`` one of some;
+``|real sets|`` and the like stand for single numbers on any page. The README has the rows of ``SHORT``:
 
     python docs/_ext/measured.py
 
@@ -11,10 +11,6 @@ writes them anew; tests/test_measured.py fails where they are not those of the s
 import json
 import re
 from pathlib import Path
-
-from docutils import nodes
-from docutils.parsers.rst import Directive
-from docutils.statemachine import StringList
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "examples" / "benchmarks" / "results"
@@ -111,8 +107,8 @@ def blocks():
     rows = rows_of("blocks", "made")
     two, many, one = (100 * rows[name]["over informative"] for name in ("two blocks", "20 blocks of 100", "all columns, one C"))
     yield (
-        "4,000 × 2,000, of which 200 columns matter, as two blocks or 20 arbitrary ones: test log loss above that of a model of "
-        "the 200",
+        "4,000 × 2,000, of which 200 columns matter, as two blocks or 20 arbitrary ones: test log loss above that of a model "
+        "of the 200",
         f"{two:.2f}%; {many:.1f}%",
         f"one `C`, whoever tunes it: {one:.0f}%",
     )
@@ -122,6 +118,7 @@ def synthetic_text():
     """Three rows: as good a search, ten values, a penalty for each word."""
     rows = rows_of("synthetic_text")
     shared, many, ten = rows["search shared"], rows["search per feature"], rows["grid of 10, lbfgs"]
+    longer = many["seconds"] / ten["seconds"]
     tight, newton = rows["grid of 20, lbfgs, tol=1e-05"], rows["grid of 20, newton-cg"]
     converged = rows["grid of 10, lbfgs, tol=1e-05"]
     yield (
@@ -139,7 +136,7 @@ def synthetic_text():
     )
     yield (
         "the same data, 47,000 penalties, cross-fitted",
-        f"{many['seconds'] / ten['seconds']:.1f} times lbfgs's time for the grid of 10; test log loss {many['test log loss']:.3f}",
+        f"{longer:.1f} times lbfgs's time for the grid of 10; test log loss {many['test log loss']:.3f}",
         f"{ten['test log loss']:.3f}",
     )
 
@@ -176,7 +173,10 @@ def sgd_epoch():
     )
 
 
-ROWS = {of.__name__: of for of in (everywhere, newsgroups, raw_text, generalization, blocks, synthetic_text, clicks, kernel, sgd_epoch)}
+ROWS = {
+    of.__name__: of
+    for of in (everywhere, newsgroups, raw_text, generalization, blocks, synthetic_text, clicks, kernel, sgd_epoch)
+}
 
 
 def rows(names=()):
@@ -216,31 +216,6 @@ def substitutions():
         "auto cost": f"{other['median seconds']:.1f}",
     }
     return "\n".join(f".. |{name}| replace:: {value}" for name, value in words.items())
-
-
-class Measured(Directive):
-    """The rows of the benchmarks that are named, or all."""
-
-    optional_arguments = 20
-
-    def run(self):
-        """As a list-table."""
-        self.state.document.settings.record_dependencies.add(__file__)
-        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 40 25 25 10", ""]
-        for row in [HEAD, *rows(self.arguments)]:
-            for place, text in enumerate(row):
-                code = re.sub("`([^`]+)`", r"``\1``", text)
-                lines.append(f"   {'  -' if place else '* -'} {code}")
-        holder = nodes.Element()
-        holder.document = self.state.document
-        self.state.nested_parse(StringList(lines, source=__file__), 0, holder)
-        return holder.children
-
-
-def setup(app):
-    """Called by Sphinx."""
-    app.add_directive("measured", Measured)
-    return {"parallel_read_safe": True}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """MathJax that travels with the site: copied out of the package sphinx-mathjax-offline, so that a page asks no other server.
 
-That package's own extension copies 24 MB, speech and drawing included; here go the renderer, its fonts and the parts of TeX that
-load when a formula needs them.
+That package's own extension copies 24 MB, speech and drawing included; here go the renderer, its fonts and the parts of TeX
+that load when a formula needs them.
 """
 
 import shutil

@@ -201,7 +201,12 @@ def descent(figure):
     steps = HypergradientSearchCV(LogisticRegression(C=1e-2), structure=columns, random_state=0).fit(X, y).cv_results_
     places = [np.log10(np.asarray(steps[f"C_{name}"], dtype=float)) for name in "ab"]
     right.plot(*places, "o-", ms=4.5, lw=1.2, color=VALIDATION)
-    right.set(xlabel="log$_{10}$ C of ten columns that matter", ylabel="log$_{10}$ C of fifty that hardly do", xlim=(-3.1, 2.1), ylim=(-3.1, 2.1))
+    right.set(
+        xlabel="log$_{10}$ C of ten columns that matter",
+        ylabel="log$_{10}$ C of fifty that hardly do",
+        xlim=(-3.1, 2.1),
+        ylim=(-3.1, 2.1),
+    )
 
 
 def _losses(X, y, log_penalties):
@@ -215,10 +220,22 @@ def choosing(figure):
     axes = _canvas(figure, (0, 12), (-0.6, 11.6))
     questions = (
         ("fewer than 100 rows, or fewer than\n30 outside of the largest class?", '"shared"', "one penalty"),
-        ("columns of several kinds: words,\nnumbers, categories, platforms?", '"blocks", a dict, labels', "a penalty for each kind"),
-        ("do you know something of each\nfeature: a distance, a rank, a rate?", "a function, a matrix", "penalties that follow it"),
+        (
+            "columns of several kinds: words,\nnumbers, categories, platforms?",
+            '"blocks", a dict, labels',
+            "a penalty for each kind",
+        ),
+        (
+            "do you know something of each\nfeature: a distance, a rank, a rate?",
+            "a function, a matrix",
+            "penalties that follow it",
+        ),
         ("words, or spreads that mean\nsomething?", '"moments"', "penalties that follow frequency"),
-        ("few features that matter among many,\nand less than some thousand rows?", '["moments", "evidence"]', "with early_stopping=True"),
+        (
+            "few features that matter among many,\nand less than some thousand rows?",
+            '["moments", "evidence"]',
+            "with early_stopping=True",
+        ),
     )
     for place, (question, structure, meaning) in enumerate(questions):
         y = 10.6 - 2.05 * place

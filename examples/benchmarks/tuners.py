@@ -9,6 +9,9 @@ test loss is near zero.
     python examples/benchmarks/tuners.py --draw tuners.svg
 """
 
+import hashlib
+import json
+
 import _common as common
 import generalization
 import numpy as np
@@ -60,7 +63,9 @@ def summarize(records):
     rows = []
     for name in sorted({record["set"] for record in ended}):
         found = {tuner: [r for r in ended if (r["set"], r["tuner"]) == (name, tuner)] for tuner in TUNERS}
-        means = {tuner: {key: np.mean([r[key] for r in of]) for key in ("seconds", "loss")} for tuner, of in found.items() if of}
+        means = {
+            tuner: {key: np.mean([r[key] for r in of]) for key in ("seconds", "loss")} for tuner, of in found.items() if of
+        }
         grid = means.get(AGAINST)
         if grid is not None and grid["loss"] > SEPARABLE:
             rows += [
@@ -86,6 +91,11 @@ def _of_tuner(tuner, rows):
     }
 
 
+def digest(numbers):
+    """What tells whether a picture is of these numbers."""
+    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+
 def draw(numbers, path):
     """Time against test loss, both beside the grid's: a faint dot for each set, a large one for each tuner."""
     import matplotlib
@@ -102,25 +112,27 @@ def draw(numbers, path):
         for row in numbers["summary"]:
             color, marker = STYLE[row["tuner"]]
             x, y = row["median time"], row["test log loss, mean"]
-            ax.plot(x, y, marker, color=color, ms=14, mec="white", mew=1.5, label=row["tuner"], zorder=3)
+            ax.plot(x, y, marker, color=color, ms=14, mec="white", mew=1.5, zorder=3)
+            ax.annotate(row["tuner"], (x, y), (11, -3), textcoords="offset points", color=color, weight="bold")
         ax.axhline(0.0, color=INK, lw=0.8, zorder=0)
         ax.axvline(1.0, color=INK, lw=0.8, zorder=0)
         ax.set_xscale("log")
         ax.set_yscale("symlog", linthresh=2.0)
         ax.set_xticks([0.1, 0.3, 1, 3, 10], ["1/10", "1/3", "as long", "3 times", "10 times"])
-        ax.set_yticks([-20, -10, -5, -2, 0, 2, 5, 10, 20], [f"{y:+d}%" if y else "same" for y in (-20, -10, -5, -2, 0, 2, 5, 10, 20)])
+        ax.set_yticks(
+            [-20, -10, -5, -2, 0, 2, 5, 10, 20], [f"{y:+d}%" if y else "same" for y in (-20, -10, -5, -2, 0, 2, 5, 10, 20)]
+        )
         ax.minorticks_off()
         ax.set(xlabel="processor time, beside GridSearchCV of 10 values", ylabel="test log loss, beside GridSearchCV's")
         ax.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
-        figure.savefig(path, transparent=True, dpi=150)
+        figure.savefig(path, transparent=True, metadata={"Date": None, "Description": digest(numbers)})
 
 
 def main():
     """Measure what is missing, and show all."""
     parser = common.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="draws of the test rows")
-    parser.add_argument("--limit-seconds", type=float, default=60.0, help="for one fit")
+    parser.add_argument("--limit-seconds", type=float, default=60.0, help="of the clock, for one fit")
     parser.add_argument("--journal", default=str(common.HERE / "results" / "tuners.jsonl"))
     parser.add_argument("--draw", metavar="FILE", help="draw the saved results and do nothing else")
     args = parser.parse_args()
