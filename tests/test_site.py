@@ -43,7 +43,7 @@ RAW_TEX = r"""
 () => [...document.querySelectorAll('article *')]
   .filter(node => !node.closest('pre, code, mjx-container, script, .sig'))
   .flatMap(node => [...node.childNodes].filter(child => child.nodeType === 3).map(child => child.textContent))
-  .filter(text => /\\[a-zA-Z]+\b|\\\(|\\\[|\$[^$\s][^$]*\$|[_^]\{|[λεθ]_[a-z]/.test(text))
+  .filter(text => /\\[a-zA-Z]+\b|\\\(|\\\[|\$[^$\s][^$]*\$|[_^]\{/.test(text))
 """
 UNSHOWN = "() => [...document.images].filter(image => !(image.complete && image.naturalWidth > 0)).map(image => image.src)"
 WIDE_CODE = """
