@@ -33,12 +33,12 @@ TUNERS = {
     "Optuna, 40 trials": lambda folds: PEERS["optuna"].make(Form(), folds),
     AGAINST: lambda folds: PEERS["grid"].make(Form(), folds),
 }
-STYLE = {
-    "sksid, default": ("#e0752d", "o"),
-    "sksid, one penalty": ("#bd951c", "s"),
-    "LogisticRegressionCV": ("#3b83c9", "^"),
-    "Optuna, 40 trials": ("#b470b8", "D"),
-    AGAINST: ("#767d88", "P"),
+STYLE = {  # color, marker, and where its name stands, above or below
+    "sksid, default": ("#e0752d", "o", -25),
+    "sksid, one penalty": ("#a3820f", "s", 14),
+    "LogisticRegressionCV": ("#3b83c9", "^", -25),
+    "Optuna, 40 trials": ("#b470b8", "D", 14),
+    AGAINST: ("#767d88", "P", 14),
 }
 INK = "#767d88"
 
@@ -84,8 +84,9 @@ def _of_tuner(tuner, rows):
     return {
         "tuner": tuner,
         "sets": len(rows),
-        "median time": float(np.median(times)),
-        "test log loss, mean": float(np.mean(above)),
+        "time, median": float(np.median(times)),
+        "test log loss, median": float(np.median(above)),
+        "mean": float(np.mean(above)),
         "lower by 1%": sum(value < -1 for value in above),
         "higher by 1%": sum(value > 1 for value in above),
     }
@@ -107,13 +108,13 @@ def draw(numbers, path):
     with plt.rc_context({**inks, "font.size": 11, "svg.hashsalt": "sksid"}):
         figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
         for row in numbers["rows"]:
-            color, marker = STYLE[row["tuner"]]
+            color, marker, _ = STYLE[row["tuner"]]
             ax.plot(row["time"], np.clip(row["above"], -30, 30), marker, color=color, alpha=0.35, ms=5, mew=0)
         for row in numbers["summary"]:
-            color, marker = STYLE[row["tuner"]]
-            x, y = row["median time"], row["test log loss, mean"]
+            color, marker, above = STYLE[row["tuner"]]
+            x, y = row["time, median"], row["test log loss, median"]
             ax.plot(x, y, marker, color=color, ms=14, mec="white", mew=1.5, zorder=3)
-            ax.annotate(row["tuner"], (x, y), (11, -3), textcoords="offset points", color=color, weight="bold")
+            ax.annotate(row["tuner"], (x, y), (0, above), textcoords="offset points", color=color, ha="center", weight="bold")
         ax.axhline(0.0, color=INK, lw=0.8, zorder=0)
         ax.axvline(1.0, color=INK, lw=0.8, zorder=0)
         ax.set_xscale("log")
