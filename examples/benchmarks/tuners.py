@@ -84,9 +84,9 @@ def _of_tuner(tuner, rows):
     return {
         "tuner": tuner,
         "sets": len(rows),
-        "time, median": float(np.median(times)),
-        "test log loss, median": float(np.median(above)),
-        "mean": float(np.mean(above)),
+        "median time": float(np.median(times)),
+        "median test log loss": float(np.median(above)),
+        "mean test log loss": float(np.mean(above)),
         "lower by 1%": sum(value < -1 for value in above),
         "higher by 1%": sum(value > 1 for value in above),
     }
@@ -112,7 +112,7 @@ def draw(numbers, path):
             ax.plot(row["time"], np.clip(row["above"], -30, 30), marker, color=color, alpha=0.35, ms=5, mew=0)
         for row in numbers["summary"]:
             color, marker, above = STYLE[row["tuner"]]
-            x, y = row["time, median"], row["test log loss, median"]
+            x, y = row["median time"], row["median test log loss"]
             ax.plot(x, y, marker, color=color, ms=14, mec="white", mew=1.5, zorder=3)
             ax.annotate(row["tuner"], (x, y), (0, above), textcoords="offset points", color=color, ha="center", weight="bold")
         ax.axhline(0.0, color=INK, lw=0.8, zorder=0)
