@@ -57,6 +57,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "ignore_pattern": "benchmarks",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("sksid",),
     "show_signature": False,
     "download_all_examples": False,
     "min_reported_time": 1e9,
@@ -69,6 +71,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"sksid {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_favicon = "_static/logo.svg"
 html_theme_options = {
     "logo": {"text": "sksid", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},

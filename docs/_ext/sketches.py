@@ -239,7 +239,7 @@ def choosing(figure):
     )
     for place, (question, structure, meaning) in enumerate(questions):
         y = 10.6 - 2.05 * place
-        axes.add_patch(FancyBboxPatch((0.2, y - 0.65), 5.9, 1.3, boxstyle="round,pad=0.12", fc=FAINT, ec=INK, lw=0.8))
+        axes.add_patch(FancyBboxPatch((0.2, y - 0.65), 5.9, 1.3, boxstyle="round,pad=0.12", fc="none", ec=TRAIN, lw=1.2))
         axes.text(3.15, y, question, ha="center", va="center", fontsize=9.5)
         axes.text(7.6, y + 0.25, structure, va="center", color=TRAIN, fontsize=10.5, family="monospace")
         axes.text(7.6, y - 0.35, meaning, va="center")
