@@ -205,7 +205,7 @@ class Problem:
         weights = roles.train_weights if role == TRAIN else roles.val_weights
         return Objective(
             products=self.products,
-            labels=roles.labels.T,
+            labels=np.ascontiguousarray(roles.labels.T),
             weights=np.array([weights(k) for k in range(self.n_splits)]),
             penalties=np.zeros((1, 1, self.n_features + 1)),
             n_outputs=self.n_outputs,

@@ -6,7 +6,7 @@ Hessian of each split. Which is built when is a ski rental: a dearer one once it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,15 @@ from sksid.solvers import _directions as directions
 DIAGONAL, MEAN, ROWS, WHOLE, SPLITS = range(5)
 USUAL = 4  # iterations of a solve that no better preconditioner would save
 CREDIT = 12.0  # products that a first one may cost
+LOOK = 3.0  # products after which the directions of rows are looked at first; then each time that twice as many are spent
 MEMORY = 3e7  # numbers in all its matrices
 CONDITION_IN_SINGLE = 1e5  # up to which the inverse of a matrix with a diagonal of 1 is applied in float32
 SMALL = 200  # unknowns up to which inverses are formed, which takes three times as long, and applied all at once
 LIFTS = (1e-12, 1e-9, 1e-6, 1e-3)  # of a diagonal of 1, against rounding
 
 # estimated nanoseconds of a multiply-add: in dense and in sparse products, in a factorization in float64 and in float32; of an
-# output's curvature; of a number that is read from memory
-DENSE, SPARSE, FACTOR, SINGLE, CURVATURE, READ = 0.035, 1.0, 0.05, 0.015, 3.0, 0.5
+# output's curvature; of a number that is read from memory; of the calls around a product
+DENSE, SPARSE, FACTOR, SINGLE, CURVATURE, READ, CALL = 0.035, 1.0, 0.05, 0.015, 1.5, 0.5, 1.5e5
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +68,32 @@ class Costs:
     factorize: dict[int, float]
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What iterations have cost, in estimated nanoseconds, that a better preconditioner might have saved.
+
+    Attributes
+    ----------
+    since_built : float
+        Since the last one was made: pays for another one of its kind, at the W of the day.
+    since_new : float
+        Since one was made of a kind that there had not been: pays for a dearer kind.
+    looked : float
+        Of that, what was spent when the directions of rows were looked at last.
+    """
+
+    since_built: float = 0.0
+    since_new: float = 0.0
+    looked: float = 0.0
+
+    def plus(self, cost: float) -> "Spent":
+        """With what a solve has cost."""
+        return replace(self, since_built=self.since_built + cost, since_new=self.since_new + cost)
+
+
 def product_cost(rows: Any, n_vectors: int) -> float:
     """Of one Hessian product for so many vectors, in estimated nanoseconds."""
-    return n_vectors * (2.0 * rows.n_entries * (SPARSE if rows.is_sparse else DENSE) + CURVATURE * rows.n_rows)
+    return CALL + n_vectors * (2.0 * rows.n_entries * (SPARSE if rows.is_sparse else DENSE) + CURVATURE * rows.n_rows)
 
 
 def costs_of(objective: Objective, max_direct: int) -> Costs:
@@ -90,22 +114,26 @@ def costs_of(objective: Objective, max_direct: int) -> Costs:
 
 
 def improve(
-    now: Preconditioner | None, costs: Costs, objective: Objective, point: Point, W: NDArray, spent: float
-) -> tuple[Preconditioner, float]:
-    """The preconditioner to go on with, and what is left of ``spent``: of iterations that a better one might have saved."""
-    affordable = [kind for kind, cost in costs.build.items() if cost <= spent]
-    chosen = max(affordable, default=DIAGONAL)
+    now: Preconditioner | None, costs: Costs, objective: Objective, point: Point, W: NDArray, spent: Spent
+) -> tuple[Preconditioner, Spent]:
+    """The preconditioner to go on with, and what is spent from there."""
     if now is None:
-        return build(chosen, objective, point, W), 0.0 if affordable else spent
-    if chosen < WHOLE and spent > 3.0 * costs.product:
-        rows = directions.strongest(objective, point, W)
-        if rows is not None and rows.cost * SINGLE <= spent:
-            return Preconditioner(ROWS, rows.divide(objective), objective.penalties), 0.0
-    if chosen >= now.kind and chosen in affordable:
-        return build(chosen, objective, point, W), 0.0
+        affordable = [kind for kind, cost in costs.build.items() if cost <= CREDIT * costs.product]
+        return build(max(affordable, default=DIAGONAL), objective, point, W), Spent()
+    dearer = [kind for kind, cost in costs.build.items() if kind > now.kind and cost <= spent.since_new]
+    if dearer:
+        return build(max(dearer), objective, point, W), Spent()
+    paid = spent.since_built if now.kind == ROWS else spent.since_new
+    if now.kind <= ROWS and paid > 2.0 * spent.looked + LOOK * costs.product:
+        rows, spent = directions.strongest(objective, point, W), replace(spent, looked=paid)
+        if rows is not None and rows.cost * SINGLE <= paid:
+            return Preconditioner(ROWS, rows.divide(objective), objective.penalties), Spent()
+    if costs.build.get(now.kind, np.inf) <= spent.since_built:
+        return build(now.kind, objective, point, W), replace(spent, since_built=0.0)
     moved = now.grams is not None and not np.array_equal(now.penalties, objective.penalties)
-    if moved and costs.factorize[now.kind] <= max(spent, 2.0 * costs.product):
-        return factorized(now.kind, now.grams, objective, W), max(0.0, spent - costs.factorize[now.kind])
+    if moved and costs.factorize[now.kind] <= max(spent.since_built, 2.0 * costs.product):
+        left = max(0.0, spent.since_built - costs.factorize[now.kind])
+        return factorized(now.kind, now.grams, objective, W), replace(spent, since_built=left)
     return now, spent
 
 
