@@ -33,6 +33,7 @@ def test_a_page_runs_without_a_warning_and_draws(page):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-2]) > 0
+    assert [line for line in done.stdout.splitlines() if len(line) > 86] == []  # what a column of the site holds
 
 
 def test_the_first_page_shows_its_numbers_without_matplotlib():
