@@ -28,11 +28,12 @@ cdef extern from "_loss.h" nogil:
         void *out
         int64_t n_splits, n_rows, first_split, first_output, second_split, second_output, label_split
         int n_outputs, real_size
-    ctypedef void (*loss_kernel)(const loss_rows*) noexcept
     void loss_predictions(const loss_rows*) noexcept
     void loss_values(const loss_rows*) noexcept
     void loss_slopes(const loss_rows*) noexcept
     void loss_curved(const loss_rows*) noexcept
+
+ctypedef void (*loss_kernel)(const loss_rows*) noexcept nogil
 
 INSTRUCTION_SETS = instruction_sets_here()
 use_avx2 = processor_has_avx2()
