@@ -29,7 +29,8 @@ from sksid.structures import Structure
 
 NONE = np.empty(0, dtype=np.intp)  # no rows
 DESCRIPTORS = ["moments", "evidence"]  # on the way to one penalty for each feature
-AUTO_MARGIN = 1.0  # standard errors
+AUTO_MARGIN = 0.5  # standard errors by which a stage of "auto" must make the loss smaller,
+SAFE_MARGIN, SAFE_ROWS = 2.0, 500  # and with fewer rows, whose standard errors are themselves uncertain
 NO_INNER = (
     "cv makes no two splits that leave training rows of every class, and validation rows, in the training rows of another"
 )
@@ -279,7 +280,7 @@ def prepare(
     features, split_views = Features([whole], view.X.shape[1], view.names, wanted.blocks(view)), None
     given = column_or_1d(y) if resamples(estimator) else view.y
     samples = make_samples(X, y, given, final_step(estimator)[1], sample_weight, cv, target, routed.splitter.split)
-    margin = AUTO_MARGIN if wanted.is_auto else 0.0
+    margin = 0.0 if not wanted.is_auto else AUTO_MARGIN if samples.n_samples >= SAFE_ROWS else SAFE_MARGIN
     wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping, resamples(estimator))
     if not is_stateless(estimator):
         made = make_split_views(estimator, X, y, routed.estimator.fit, samples.splits, n_jobs)

@@ -14,7 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import Tags, get_tags
 
 from sksid import _estimators, solvers
-from sksid._autolog import unlogged
+from sksid._autolog import log_score, unlogged
 from sksid._run import Last, make_run
 from sksid._sklearn import BaseSearchCV, HasMethods, Interval, SGDClassifier, StrOptions, check_method_params
 from sksid._stored import BlockwisePredictions, as_given
@@ -297,6 +297,8 @@ class HypergradientSearchCV(BlockwisePredictions):
             if self.refit:
                 self._set(tasks.refit(run, path, start))
             tasks.end()
+        if hasattr(self, "best_score_"):
+            log_score(self.best_score_)
         return self
 
     def __getstate__(self):
