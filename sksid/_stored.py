@@ -20,6 +20,7 @@ from sksid.blocks import Blocks
 from sksid.solvers import Aid, Dual
 
 LOG_LOSS = (None, "neg_log_loss")
+ON_DISK, ON_CLUSTER = ("dual", Dual), ("aid", Aid)  # the solver that does not need all rows at once
 
 
 def as_given(X: Any, y: Any, params: dict, search: Any) -> tuple[Any, Any, dict]:
@@ -30,11 +31,10 @@ def as_given(X: Any, y: Any, params: dict, search: Any) -> tuple[Any, Any, dict]
     TypeError, ValueError
         Where the search has parameters that rows on disk do not allow.
     """
-    stored = isinstance(X, Blocks) or is_dask(X)
-    if not stored and (isinstance(search.estimator, Pipeline) or not blocks.is_mapped(X)):
+    if not isinstance(X, Blocks) and not is_dask(X) and not (blocks.is_mapped(X) and _allows(search)):
         return *indexable(X, y), params
     spread = is_dask(X) or isinstance(X, Blocks) and isinstance(X.rows, SpreadRows)
-    check_settings(search, ("aid", Aid) if spread else ("dual", Dual))
+    check_settings(search, ON_CLUSTER if spread else ON_DISK)
     X = blocks.open(X, block_entries=blocks.BLOCK)
     params = {name: computed(value) for name, value in params.items()}
     y = computed(y)
@@ -61,6 +61,15 @@ def check_settings(search: Any, solver: tuple[str, type]) -> None:
     for one in as_descriptors(search.structure) or ():
         if one.function not in NAMED.values():
             raise ValueError(f"structure: the descriptor {one.name!r} needs the rows in memory. Use 'moments' or 'evidence'.")
+
+
+def _allows(search):
+    """Whether a mapped X can be read block by block; where the search's parameters need all of it, it is copied."""
+    try:
+        check_settings(search, ON_DISK)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def stored_view(final: Any, X: Blocks, y: Any, params: dict) -> View:
