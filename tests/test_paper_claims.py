@@ -17,7 +17,7 @@ import sksid
 
 ROOT = Path(sksid.__file__).parents[1]
 RESULTS = ROOT / "examples" / "benchmarks" / "results"
-PAGE, README = ROOT / "docs" / "paper.rst", ROOT / "README.md"
+PAGE = ROOT / "docs" / "paper.rst"
 
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="sksid is not imported from its repository")
 
@@ -287,96 +287,6 @@ def test_the_scripts_of_the_figures_leave_results_to_the_page(script):
     doc = flat(script.read_text(encoding="utf-8").partition('"""')[2].partition('"""')[0])
     assert not re.search(r"\d[\d,.]* times|times (better|worse|nearer|smaller)", doc)
     assert "docs/paper.rst, where a test holds every comparison" in doc
-
-
-# ---- the README ---------------------------------------------------------------------------------------------------------
-
-
-def rows_of(name, key="rows"):
-    """Records by their first entry."""
-    found = numbers(name)
-    return {next(iter(row.values())): row for row in (found[key] if isinstance(found, dict) else found)}
-
-
-def span(values):
-    return f"{min(values):.1f}–{max(values):.1f}"
-
-
-def newsgroups():
-    rows = rows_of("newsgroups")
-    one, two, fit = (rows[name] for name in ("search shared", "the same, n_jobs=2", "one fit"))
-    yield f"{one['ratio']:.2f} of the time, {two['ratio']:.2f} with `n_jobs=2`"
-    yield f"test log loss {one['test log loss']:.3f}"
-    yield f"1; test log loss {fit['test log loss']:.3f}"
-
-
-def everywhere():
-    real = next(row for row in numbers("everywhere")["summary"] if row["sets"] == "real")
-    yield f"{real['number']} real sets"
-    yield f"median {real['LRCV median']:.1f} times; less than 1 on {['no', 'one', 'two', 'three'][real['LRCV slower']]} sets ({real['LRCV least']:.2f}"
-    yield f"median {real['grid median']:.1f} times, at least {real['grid least']:.2f}"
-
-
-def raw_text():
-    rows = rows_of("raw_text")
-    search, grid = rows["search"], rows["grid"]
-    yield f"{search['seconds']:.0f} s; CV loss {search['cv loss']:.4f}, test log loss {search['test log loss']:.3f}"
-    yield f"{grid['seconds'] / search['seconds']:.0f} times; {grid['cv loss']:.4f}, {grid['test log loss']:.3f}"
-
-
-def synthetic_text():
-    rows = rows_of("synthetic_text")
-    shared, many, ten = rows["search shared"], rows["search per feature"], rows["grid of 10, lbfgs"]
-    tight = rows["grid of 20, lbfgs, tol=1e-05"]
-    yield f"{shared['seconds']:.2f} s; CV loss {shared['cv loss']:.4f}"
-    yield f"lbfgs, `tol=1e-5`: {tight['ratio']:.0f} times, {tight['cv loss']:.4f}; newton-cg {rows['grid of 20, newton-cg']['ratio']:.0f} times"
-    yield f"lbfgs {ten['ratio']:.0f} times, or {rows['grid of 10, lbfgs, tol=1e-05']['ratio']:.0f} times where it has converged"
-    yield f"{many['seconds'] / ten['seconds']:.1f} times lbfgs's time for the grid of 10; test log loss {many['test log loss']:.3f}"
-
-
-def generalization():
-    other = next(row for row in numbers("generalization")["summary"] if row["half"] == "other")
-    yield f"{other['sets']} sets outside of those named to choose settings on"
-    yield f"test log loss {-other['mean']:.1f}% lower in the mean"
-    yield f"by 1% or more on {other['better by 1%']} sets, by 5% or more on {other['better by 5%']};"
-    yield f"on {other['worse by 0.5% and 2 se']:.0f} higher by 0.5% and two standard errors"
-    yield f"{other['median seconds']:.1f} times the time of one penalty in the median"
-
-
-def clicks():
-    rows = rows_of("clicks")
-    ours, sgd = rows["sksid"], rows["SGDClassifier"]
-    yield f"{ours['seconds']:.0f} s, "
-    yield f"test log loss {ours['test loss']:.4f} | {sgd['seconds']:.0f} s; {sgd['test loss']:.4f}"
-
-
-def blocks():
-    rows = rows_of("blocks", "made")
-    over = [100 * rows[name]["over informative"] for name in ("two blocks", "20 blocks of 100", "all columns, one C")]
-    yield f"{over[0]:.2f}%; {over[1]:.1f}% | one `C`, whoever tunes it: {over[2]:.0f}%"
-
-
-def kernel():
-    products = rows_of("kernel", "products")
-    yield f"{products['synthetic text']['ratio']:.2f} times; 20 newsgroups {products['20 newsgroups']['ratio']:.2f} times"
-
-
-def sgd_epoch():
-    lower, linear = ([row[f"{system} / scipy"] for row in numbers("sgd_epoch")] for system in ("lower", "linear"))
-    yield f"{span(lower)} times; linear system {span(linear)} times"
-
-
-READ_ME = [
-    (script.__name__, said)
-    for script in (newsgroups, everywhere, raw_text, synthetic_text, generalization, clicks, blocks, kernel, sgd_epoch)
-    for said in (script() if PAGE.exists() else ())
-]
-
-
-@pytest.mark.parametrize(("script", "said"), READ_ME)
-def test_the_readme_says_what_its_benchmarks_have_measured(script, said):
-    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if f"`{script}.py` |" in line]
-    assert any(said in row for row in rows), f"the numbers say: {said}"
 
 
 def test_the_looseness_of_the_bounds_is_said_as_measured():

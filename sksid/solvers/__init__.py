@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from sksid._disk_rows import DiskRows
+from sksid._spread import SpreadRows
 from sksid.joint import parts_of
 from sksid.solvers._aid import Aid
 from sksid.solvers._contract import NotFiniteError, Progress, Solver, check_supported, each_split, tighten
@@ -84,9 +86,9 @@ def choose(problem: Any) -> Solver:
     """The solver of ``solver="auto"``: ``Aid`` where rows are dense and few unknowns make a Hessian cheap, ``Relay`` elsewhere.
 
     On few dense features a factorization is fast, where ``Dual`` may need hundreds of epochs; dense rows of more features than
-    there are rows are rotated first. ``Aid`` also makes the final fit of two classes on few features, sparse or not. Elsewhere
-    ``Relay`` starts with ``Dual``, and goes on with ``Aid`` where that one would take too long. (The table that this rests on
-    is printed by examples/benchmarks/solver_costs.py.)
+    there are rows are rotated first. ``Aid`` also makes the final fit of two classes on few features, sparse or not. Rows on
+    disk have ``Dual`` alone, rows on a cluster ``Aid``. Elsewhere ``Relay`` starts with ``Dual``, and goes on with ``Aid``
+    where that one would take too long. (The table that this rests on is printed by examples/benchmarks/solver_costs.py.)
 
     Parameters
     ----------
@@ -101,6 +103,10 @@ def choose(problem: Any) -> Solver:
     'Aid'
     """
     parts = parts_of(problem)
+    if any(isinstance(part.rows, DiskRows) for part in parts):
+        return Dual()
+    if any(isinstance(part.rows, SpreadRows) for part in parts):
+        return Aid()
     unknowns = max((part.n_features + 1) * part.n_outputs for part in parts)
     dense = not any(part.rows.is_sparse for part in parts)
     if dense:

@@ -99,6 +99,8 @@ def product_cost(rows: Any, n_vectors: int) -> float:
 
 def costs_of(objective: Objective, max_direct: int) -> Costs:
     """Of every kind that fits the memory and whose use costs no more than a few products."""
+    if not objective.at_hand:
+        return Costs(1.0, {DIAGONAL: 1.0}, {})
     n, K, F, m = objective.weights.shape[1], objective.n_outputs, objective.n_splits, objective.penalties.shape[-1]
     product = CALL + product_cost(objective.products.rows, F * K)
     gram, third, unknowns = n * m * (m * DENSE + 1.0), FACTOR / 3.0, K * m
@@ -125,7 +127,7 @@ def improve(
     if dearer:
         return build(max(dearer), objective, point, W), Spent()
     paid = spent.since_built if now.kind == ROWS else spent.since_new
-    if now.kind <= ROWS and paid > 2.0 * spent.looked + LOOK * costs.product:
+    if objective.at_hand and now.kind <= ROWS and paid > 2.0 * spent.looked + LOOK * costs.product:
         rows, spent = directions.strongest(objective, point, W), replace(spent, looked=paid)
         if rows is not None and rows.cost * SINGLE <= paid:
             return Preconditioner(ROWS, rows.divide(objective), objective.penalties), Spent()
