@@ -221,7 +221,7 @@ class Descents:
         """Judge few hyperparameters that all splits have found together, by what each split would get from the others.
 
         To each split they are those that the other splits would have found: one quasi-Newton step on these splits' mean loss,
-        with the curvature that all have found, Eq. (41). No further model is fitted for that, but the one that is judged.
+        with the curvature that all have found. No further model is fitted for that, but the one that is judged.
 
         Parameters
         ----------

@@ -216,7 +216,7 @@ class QuasiNewton:
 
 
 def metric_of(structure: Structure, log_gradient: NDArray) -> NDArray | None:
-    """The metric in which a step is as long as the changes of log λ_j are in the root mean square, Eq. (42).
+    """The metric in which a step is as long as the changes of log λ_j are in the root mean square.
 
     Features weigh as much as ∂F/∂log λ_j is large. Without that, the penalties of a few features that are far from the others
     in a descriptor would limit all steps, and hyperparameters whose effects are alike would be taken for independent ones.
