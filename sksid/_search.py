@@ -49,7 +49,8 @@ class HypergradientSearchCV(BaseSearchCV):
         What has a penalty of its own, among the features that reach the final step. ``"auto"`` goes from one penalty for all
         features to penalties that follow the features' moments and evidence, or, where these gain nothing, to one for each
         feature. It goes there only where the loss falls by more than half of a standard error, or by two with fewer than 500
-        rows; with fewer than 100 rows, or 30 outside of the largest class, it stays at one penalty. ``"blocks"``: each transformer of a ColumnTransformer or FeatureUnion. A dict ``{name: columns}``: each block
+        rows; with fewer than 100 rows, or 30 outside of the largest class, it stays at one penalty. ``"blocks"``: each
+        transformer of a ColumnTransformer or FeatureUnion. A dict ``{name: columns}``: each block
         of columns, given by names (of features, or of transformers), positions, a slice or a mask; columns that it leaves out
         are the block "rest". An array of shape (n_features,) labels the groups; a matrix A of shape (n_features, n_params)
         gives log λ = A θ above the tuned shared level. Descriptors make A of what the training rows of each split say of the

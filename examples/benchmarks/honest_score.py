@@ -10,7 +10,8 @@ which four matter, or none: then labels are coins. The searches:
   splits of the others. Their loss at that step is the score: the least of many, on one part of the rows.
 - per feature, cross-fitted: as it comes.
 
-``larger`` has three of them on 1,000 rows, in the mean over a fifth as many data sets. Two more tables are for pictures: ``course``, a descent on 50 penalties step by step, with and without cross-fitting, and
+``larger`` has three of them on 1,000 rows, in the mean over a fifth as many data sets. Two more tables are for pictures:
+``course``, a descent on 50 penalties step by step, with and without cross-fitting, and
 ``leak``, evidence of all rows and of training rows, where labels are coins.
 
     python examples/benchmarks/honest_score.py
