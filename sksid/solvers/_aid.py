@@ -27,6 +27,7 @@ CLOSE = 1e-3  # the relative error from which Newton's gradients fall unless the
 AT_LEAST = 2  # iterations of the first solves at new penalties
 IN_SINGLE = 100  # iterations in float32, before rounding may be what is in the way
 ROUNDING = 1e-14  # of a gradient, beside the penalties' part of it
+EPS = np.finfo(float).eps
 
 
 @dataclass
@@ -58,7 +59,7 @@ class AidState:
     tols: NDArray
     unit: float
     least: NDArray
-    spent: float
+    spent: preconditioners.Spent = preconditioners.Spent()
     preconditioner: Any = None
     before: Any = None
     is_new: bool = True
@@ -158,7 +159,6 @@ class Aid:
             tols=self._first,
             unit=float(np.exp(-0.5 * problem.log_scale)),
             least=np.ones(F),
-            spent=preconditioners.CREDIT * costs.product,
         )
 
     def advance(self, problem: Problem, state: AidState, n_epochs: float = 1.0) -> AidState:
@@ -206,7 +206,7 @@ class Aid:
             left = residuals > ROUNDING * np.where(penalized > 0, penalized, 1.0)
             solved = self._solve(state, lower, point, np.where(left[:, None, None], -gradient, 0.0), np.zeros_like(W), tol)
             state.coef, state.outputs = _line_search(lower, state.outputs, W, solved.x, gradient)
-            _start_over(state, np.isinf(solved.errors))
+            _start_over(state, np.isinf(solved.errors) & (residuals > EPS))  # below that, what looks so is rounding
             idle = idle + 1 if np.array_equal(state.coef, W) else 0
 
     def _adjoint(self, state, lower, upper, point):
@@ -254,7 +254,7 @@ class Aid:
                 break
         solved = replace(solved, x=x)
         state.least = np.minimum(np.minimum(1.3 * state.least, 1.0), solved.least)
-        state.spent += max(0, solved.n_iter - preconditioners.USUAL) * costs.product
+        state.spent = state.spent.plus(max(0, solved.n_iter - preconditioners.USUAL) * costs.product)
         return solved
 
     def rescale(self, problem: Problem, state: AidState, log_penalties: NDArray) -> AidState:
