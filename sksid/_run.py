@@ -152,7 +152,9 @@ class Run:
         descents = Descents(settings, nest, start, bilevel.log_range, models, self.score, self.data.seed)
         stages = [(structure, partial(structures_of, self.data, structure)) for structure in structures]
         after_step = partial(self._on_step, on_step, bilevel)
-        return cross_fitted(path, stages, descents, self._few, after_step, self.data.margin, until_kept=self.data.wanted.is_auto)
+        return cross_fitted(
+            path, stages, descents, self._few, after_step, self.data.margin, until_kept=self.data.wanted.is_auto
+        )
 
     @property
     def _few(self):
