@@ -59,6 +59,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": "benchmarks",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("sksid",),
+    "reset_modules": ("matplotlib", "gallery_style.apply"),
     "show_signature": False,
     "download_all_examples": False,
     "min_reported_time": 1e9,
