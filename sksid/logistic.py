@@ -17,8 +17,8 @@ from sksid._checks import check_size, encoded
 from sksid._describe import FeatureRows
 from sksid._features import Features, make_structure
 from sksid._solve import Result, fit, solve, warn_unless_converged
-from sksid._splits import check_splits
-from sksid.problem import as_indices, make_problem
+from sksid._splits import as_indices, check_splits
+from sksid.problem import make_problem
 from sksid.structures import per_feature
 
 __all__ = ["Hypergradient", "Result", "fit", "hypergradient", "solve", "warn_unless_converged"]

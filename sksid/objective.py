@@ -208,6 +208,8 @@ class Objective:
     penalty: Penalty
     held: NDArray | None = None
 
+    at_hand = True  # whether rows can be taken one by one
+
     @property
     def n_splits(self) -> int:
         return self.weights.shape[0]

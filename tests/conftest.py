@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 # ``default`` draws the same cases each time; ``long`` is for an evening (``pytest --hypothesis-profile=long``)
 OF_ALL = {"database": None, "deadline": None, "suppress_health_check": [*HealthCheck]}
 settings.register_profile("default", max_examples=40, derandomize=True, **OF_ALL)
-settings.register_profile("long", max_examples=1200, **OF_ALL)
+settings.register_profile("long", max_examples=1250, **OF_ALL)
 settings.load_profile("default")
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

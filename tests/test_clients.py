@@ -152,6 +152,12 @@ def test_the_best_estimator_becomes_onnx():
     model = skl2onnx.to_onnx(search.best_estimator_, rows[:1], options={"zipmap": False})
     _, proba = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"X": rows})
     np.testing.assert_allclose(proba, search.predict_proba(X), atol=1e-5)
+    wrapper = OneVsRestClassifier(search_for(estimator=PIPELINE)).fit(X, LABELS)
+    expected = wrapper.predict_proba(X)
+    wrapper.estimators_ = [search.best_estimator_ for search in wrapper.estimators_]
+    model = skl2onnx.to_onnx(wrapper, rows[:1], options={id(wrapper): {"zipmap": False}})
+    _, proba = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"X": rows})
+    np.testing.assert_allclose(proba, expected, atol=1e-5)
 
 
 def test_skops_stores_a_search_whose_types_are_named():
@@ -229,18 +235,21 @@ def test_mlflow_logs_no_run_of_a_split(tmp_path, monkeypatch):
     try:
         with mlflow.start_run():
             search = search_for(estimator=PIPELINE).fit(X, y)
-            mlflow.log_metric("best_score", search.best_score_)
             mlflow.log_params(search.best_params_)
         runs = mlflow.search_runs()
         assert len(runs) == 1
-        assert runs["metrics.best_score"][0] == search.best_score_
+        assert runs["metrics.best_cv_score"][0] == search.best_score_
+        with pytest.warns(UserWarning, match="mlflow has not logged best_cv_score"), mlflow.start_run() as run:
+            mlflow.delete_run(run.info.run_id)
+            search.fit(X, y)
+            mlflow.MlflowClient().restore_run(run.info.run_id)
         search_for(estimator=PIPELINE).fit(X, y)
-        assert len(mlflow.search_runs()) == 1
+        assert len(mlflow.search_runs()) == 2
         with autologging.disable_autologging():
             search.fit(X, y)
             LogisticRegression().fit(X, y)
-        assert len(mlflow.search_runs()) == 1
-        LogisticRegression().fit(X, y)
         assert len(mlflow.search_runs()) == 2
+        LogisticRegression().fit(X, y)
+        assert len(mlflow.search_runs()) == 3
     finally:
         mlflow.sklearn.autolog(disable=True)

@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from sksid._threads import BlasLimit
 
 TIMES = int(os.environ.get("SKSID_TIMES", "1"))
 DONE = 0
+PATIENCE = 300  # seconds after which a process is taken for one that never ends, on however busy a machine
 
 
 def state_of_the_process():
@@ -56,7 +58,7 @@ def same_state():
     assert len(os.listdir("/proc/self/fd")) <= files
 
 
-def run(code, timeout=120, **environment):
+def run(code, timeout=PATIENCE, **environment):
     """A Python process of its own; it has ended by itself after ``timeout`` seconds, or the test fails."""
     code = SETUP + textwrap.dedent(code)
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment}
@@ -119,7 +121,7 @@ def test_memory_threads_and_files_do_not_grow():
     assert after - memory < 5.0, (memory, after)
     assert threads_after <= threads and files_after <= files, (threads_after, files_after)
     """
-    print(run(code, timeout=120 + 10 * TIMES))
+    print(run(code, timeout=PATIENCE + 10 * TIMES))
 
 
 # ---- Ctrl-C -------------------------------------------------------------------------------------------------------------
@@ -181,23 +183,70 @@ def test_an_interrupt_in_the_middle_of_changing_a_setting_does_not_leave_it_chan
             search_for("shared", scoring=interrupted, max_iter=20).fit(X, y)
 
 
-def test_an_interrupt_while_workers_preprocess_ends_them():
-    """Ctrl-C goes to the whole group of processes, as a terminal sends it."""
-    code = SETUP + textwrap.dedent("""
-    print("ready", flush=True)
-    X = np.tile(X, (200, 1)); y = np.tile(y, 200)
-    for _ in range(100):
-        search(estimator=make_pipeline(StandardScaler(), LogisticRegression()), n_jobs=2, max_iter=2).fit(X, y)
-    """)
-    for seed in range(TIMES):
-        settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-        process = subprocess.Popen([sys.executable, "-c", code], **settings)
-        process.stdout.readline()
-        time.sleep(np.random.RandomState(seed).uniform(0.1, 4.0))
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode in (-signal.SIGINT, 1), errors[-2000:]
-        assert "KeyboardInterrupt" in errors
+WAITING = """
+from sklearn.base import BaseEstimator, TransformerMixin
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever has started the tests may have set to ignore it
+
+class Waits(TransformerMixin, BaseEstimator):
+    def __init__(self, home, sign):
+        self.home, self.sign = home, sign
+    def fit(self, X, y=None):
+        if os.getpid() != self.home:
+            open(self.sign, "w").close()
+            threading.Event().wait()
+        return self
+    def transform(self, X):
+        return X
+
+search(estimator=make_pipeline(Waits(os.getpid(), sys.argv[1]), LogisticRegression()), n_jobs=2).fit(X, y)
+"""
+REPEATED = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+X, y = np.tile(X, (200, 1)), np.tile(y, 200)
+print("begins", flush=True)
+while not os.path.exists(sys.argv[1]):
+    search(estimator=make_pipeline(StandardScaler(), LogisticRegression()), n_jobs=2, max_iter=2).fit(X, y)
+"""
+
+
+@contextmanager
+def group_of_processes(code, *arguments):
+    """A Python process with a group of its own, of which nothing is left afterwards."""
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", SETUP + code, *map(str, arguments)], **settings) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["as a terminal does", "as a notebook does"])
+def test_an_interrupt_while_workers_preprocess_ends_them(send, tmp_path):
+    """To the whole group of processes, or to the first one only; their output ends when all of them have."""
+    sign = tmp_path / "a worker is within its fit"
+    with group_of_processes(WAITING, sign) as process:
+        begin = time.monotonic()
+        while not sign.exists():
+            assert process.poll() is None and time.monotonic() < begin + PATIENCE
+            time.sleep(0.01)
+        send(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode in (-signal.SIGINT, 1) and "KeyboardInterrupt" in errors, errors[-2000:]
+
+
+def test_an_interrupt_at_any_moment_of_searches_with_workers_ends_all_of_them(tmp_path):
+    """It is raised, or the search that it came in is the last one, as the best of its steps is kept."""
+    for seed in range(3 * TIMES):
+        last = tmp_path / f"the last search {seed}"
+        with group_of_processes(REPEATED, last) as process:
+            process.stdout.readline()
+            time.sleep(np.random.RandomState(seed).uniform(0.0, 4.0))
+            last.touch()
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=PATIENCE)
+        raised = process.returncode in (-signal.SIGINT, 1) and "KeyboardInterrupt" in errors
+        assert raised or process.returncode == DONE, errors[-2000:]
 
 
 # ---- no room ------------------------------------------------------------------------------------------------------------
@@ -264,7 +313,7 @@ def test_a_process_may_be_forked_before_and_after_a_search():
     def child_finds(expected):
         child = os.fork()
         if not child:
-            signal.alarm(60)
+            signal.alarm(240)
             found = search(n_jobs=2, scoring="accuracy").fit(X, y)
             os._exit(0 if expected is None or np.array_equal(found.penalties_, expected) else 1)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -290,7 +339,7 @@ def test_a_process_that_is_forked_while_another_thread_fits_has_all_its_threads(
     single_blas_thread._lock.acquire()
     child = os.fork()
     if not child:
-        signal.alarm(30)
+        signal.alarm(240)
         same = threads() == {2}
         search().fit(X, y)
         os._exit(0 if same and threads() == {2} else 1)

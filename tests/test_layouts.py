@@ -1,5 +1,6 @@
 """The kernels on layouts that nobody thought of: valid ones give finite numbers, broken ones are refused before any is read."""
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,6 +111,22 @@ def test_any_valid_layout_gives_finite_numbers(seed):
         call()
         for name in ("table", "duals", "residuals", "imbalance"):
             assert np.isfinite(getattr(state, name)).all(), name
+
+
+@given(st.integers(0, 2**32 - 1))
+@MANY
+def test_threads_with_states_of_their_own_do_not_meet(seed):
+    """They share a problem; each finds what one finds alone. The thread sanitizer looks on (``.ci/sanitize``)."""
+
+    def found(problem, state, rng):
+        return [call() for call in calls(problem, state, rng)], vars(state)
+
+    alone, *others = (layout(seed) for _ in range(4))
+    of_one = found(*alone)
+    with ThreadPoolExecutor(3) as pool:
+        of_each = list(pool.map(lambda own: found(alone[0], *own[1:]), others))
+    for of_thread in of_each:
+        np.testing.assert_equal(of_thread, of_one)
 
 
 BREAKS = {

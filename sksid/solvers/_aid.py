@@ -27,6 +27,7 @@ CLOSE = 1e-3  # the relative error from which Newton's gradients fall unless the
 AT_LEAST = 2  # iterations of the first solves at new penalties
 IN_SINGLE = 100  # iterations in float32, before rounding may be what is in the way
 ROUNDING = 1e-14  # of a gradient, beside the penalties' part of it
+EPS = np.finfo(float).eps
 
 
 @dataclass
@@ -205,7 +206,7 @@ class Aid:
             left = residuals > ROUNDING * np.where(penalized > 0, penalized, 1.0)
             solved = self._solve(state, lower, point, np.where(left[:, None, None], -gradient, 0.0), np.zeros_like(W), tol)
             state.coef, state.outputs = _line_search(lower, state.outputs, W, solved.x, gradient)
-            _start_over(state, np.isinf(solved.errors))
+            _start_over(state, np.isinf(solved.errors) & (residuals > EPS))  # below that, what looks so is rounding
             idle = idle + 1 if np.array_equal(state.coef, W) else 0
 
     def _adjoint(self, state, lower, upper, point):

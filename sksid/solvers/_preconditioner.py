@@ -22,6 +22,7 @@ CREDIT = 12.0  # products that a first one may cost
 LOOK = 3.0  # products after which the directions of rows are looked at first; then each time that twice as many are spent
 MEMORY = 3e7  # numbers in all its matrices
 CONDITION_IN_SINGLE = 1e5  # up to which the inverse of a matrix with a diagonal of 1 is applied in float32
+ONE_INVERSE = 1000  # unknowns up to which the one whole Hessian of all splits is inverted
 SMALL = 200  # unknowns up to which inverses are formed, which takes three times as long, and applied all at once
 LIFTS = (1e-12, 1e-9, 1e-6, 1e-3)  # of a diagonal of 1, against rounding
 
@@ -92,14 +93,16 @@ class Spent:
 
 
 def product_cost(rows: Any, n_vectors: int) -> float:
-    """Of one Hessian product for so many vectors, in estimated nanoseconds."""
-    return CALL + n_vectors * (2.0 * rows.n_entries * (SPARSE if rows.is_sparse else DENSE) + CURVATURE * rows.n_rows)
+    """Of the arithmetic of one Hessian product for so many vectors, in estimated nanoseconds."""
+    return n_vectors * (2.0 * rows.n_entries * (SPARSE if rows.is_sparse else DENSE) + CURVATURE * rows.n_rows)
 
 
 def costs_of(objective: Objective, max_direct: int) -> Costs:
     """Of every kind that fits the memory and whose use costs no more than a few products."""
+    if not objective.at_hand:
+        return Costs(1.0, {DIAGONAL: 1.0}, {})
     n, K, F, m = objective.weights.shape[1], objective.n_outputs, objective.n_splits, objective.penalties.shape[-1]
-    product = product_cost(objective.products.rows, F * K)
+    product = CALL + product_cost(objective.products.rows, F * K)
     gram, third, unknowns = n * m * (m * DENSE + 1.0), FACTOR / 3.0, K * m
     build, factorize = {DIAGONAL: product}, {}
     if max_direct and 2 * m * m <= MEMORY and 2.0 * m * m * F * K * DENSE <= 3.0 * product:
@@ -124,7 +127,7 @@ def improve(
     if dearer:
         return build(max(dearer), objective, point, W), Spent()
     paid = spent.since_built if now.kind == ROWS else spent.since_new
-    if now.kind <= ROWS and paid > 2.0 * spent.looked + LOOK * costs.product:
+    if objective.at_hand and now.kind <= ROWS and paid > 2.0 * spent.looked + LOOK * costs.product:
         rows, spent = directions.strongest(objective, point, W), replace(spent, looked=paid)
         if rows is not None and rows.cost * SINGLE <= paid:
             return Preconditioner(ROWS, rows.divide(objective), objective.penalties), Spent()
@@ -153,9 +156,10 @@ def build(kind: int, objective: Objective, point: Point, W: NDArray) -> Precondi
 def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> Preconditioner:
     """The same matrices at the objective's penalties."""
     own = np.broadcast_to(objective.penalty_curvature(W), W.shape)
-    if kind == MEAN:
-        inverse = _inverse(grams[0], own.mean(axis=(0, 1)))
-        return Preconditioner(kind, lambda x: inverse(x.reshape(-1, x.shape[-1])).reshape(x.shape), objective.penalties, grams)
+    if kind == MEAN or kind == WHOLE and own[0].size <= ONE_INVERSE:
+        mean = own.mean(axis=(0, 1))[None] if kind == MEAN else own.mean(axis=0)
+        inverse = _inverse(_whole(grams[0], mean))
+        return Preconditioner(kind, lambda x: inverse(x.reshape(-1, mean.size)).reshape(x.shape), objective.penalties, grams)
     own = own if kind == SPLITS else own.mean(axis=0, keepdims=True)
     factors = [_cholesky(_whole(gram, part)) for gram, part in zip(grams, own, strict=True)]
     multiply = _by_inverses(factors) if own[0].size <= SMALL else _by_factors(factors)
@@ -167,16 +171,17 @@ def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> P
 
 
 def _cholesky(H):
-    """A lower factor of H, scaled to a diagonal of 1, and the scale; H is overwritten."""
+    """A lower factor of H, scaled to a diagonal of 1, the scale, and the norm of what is factorized; H is overwritten."""
     scale = 1.0 / np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny ** 0.5))
     H *= scale[:, None]
     H *= scale
+    norm = float(np.abs(H).sum(axis=0).max())
     for lift in LIFTS:  # as much as rounding asks for
         H[np.diag_indices_from(H)] = 1.0 + lift
         factor, failed = lapack.dpotrf(H, lower=1)
         if not failed:
             break
-    return factor, scale
+    return factor, scale, norm
 
 
 def _inverted(factor):
@@ -186,11 +191,10 @@ def _inverted(factor):
     return inverse
 
 
-def _inverse(gram, own):
-    """Multiplication of arrays (n, n_features + 1) by (gram + diag(own))⁻¹, in float32 where that stays positive definite."""
-    factor, scale = _cholesky(_whole(gram, own[None]))
+def _inverse(H):
+    """Multiplication of arrays (n, size) by H⁻¹, in float32 where that stays positive definite; H is overwritten."""
+    factor, scale, norm = _cholesky(H)
     inverse = _inverted(factor)
-    norm = (scale * (np.abs(gram) @ scale + own * scale)).max()
     if norm * np.abs(inverse).sum(axis=0).max() < CONDITION_IN_SINGLE:
         inverse = inverse.astype(np.float32)
     return lambda x: ((x * scale).astype(inverse.dtype, copy=False) @ inverse) * scale
@@ -210,7 +214,7 @@ def _whole(gram, own):
 
 def _by_inverses(factors):
     """Multiplication of arrays (n, rows, size) by the inverse of each of n small matrices, in one call."""
-    inverses = np.stack([_inverted(factor) * scale * scale[:, None] for factor, scale in factors])
+    inverses = np.stack([_inverted(factor) * scale * scale[:, None] for factor, scale, _ in factors])
     return lambda x: x @ inverses
 
 
@@ -220,7 +224,7 @@ def _by_factors(factors):
     def multiply(x):
         pairs = zip(factors, x, strict=True)
         return np.stack(
-            [cho_solve((factor, True), (part * scale).T, check_finite=False).T * scale for (factor, scale), part in pairs]
+            [cho_solve((factor, True), (part * scale).T, check_finite=False).T * scale for (factor, scale, _), part in pairs]
         )
 
     return multiply
