@@ -28,10 +28,12 @@ cdef extern from "_loss.h" nogil:
         void *out
         int64_t n_splits, n_rows, first_split, first_output, second_split, second_output, label_split
         int n_outputs, real_size
-    void loss_predictions(const loss_rows*)
-    void loss_values(const loss_rows*)
-    void loss_slopes(const loss_rows*)
-    void loss_curved(const loss_rows*)
+    void loss_predictions(const loss_rows*) noexcept
+    void loss_values(const loss_rows*) noexcept
+    void loss_slopes(const loss_rows*) noexcept
+    void loss_curved(const loss_rows*) noexcept
+
+ctypedef void (*loss_kernel)(const loss_rows*) noexcept nogil
 
 INSTRUCTION_SETS = instruction_sets_here()
 use_avx2 = processor_has_avx2()
@@ -84,15 +86,20 @@ cdef int bind_labels(labels, loss_rows *P) except -1:
     return 0
 
 
+cdef made(loss_kernel kernel, loss_rows *P, tuple shape, dtype):
+    """What a kernel makes of the rows, in an array of that shape."""
+    out = np.empty(shape, dtype=dtype)
+    P.out = address("out", out, dtype, shape, True)
+    with nogil:
+        kernel(P)
+    return out
+
+
 def predictions(outputs):
     """The probabilities softmax(z), or σ(z) of the second class, in the shape of ``outputs``."""
     cdef loss_rows P
     bind("outputs", outputs, &P)
-    out = np.empty(outputs.shape, dtype=outputs.dtype)
-    P.out = address("out", out, out.dtype, out.shape, True)
-    with nogil:
-        loss_predictions(&P)
-    return out
+    return made(loss_predictions, &P, outputs.shape, outputs.dtype)
 
 
 def values(outputs, labels):
@@ -100,11 +107,7 @@ def values(outputs, labels):
     cdef loss_rows P
     bind("outputs", outputs, &P)
     bind_labels(labels, &P)
-    out = np.empty((P.n_splits, P.n_rows), dtype=outputs.dtype)
-    P.out = address("out", out, out.dtype, out.shape, True)
-    with nogil:
-        loss_values(&P)
-    return out
+    return made(loss_values, &P, (P.n_splits, P.n_rows), outputs.dtype)
 
 
 def slopes(predictions, labels):
@@ -112,11 +115,7 @@ def slopes(predictions, labels):
     cdef loss_rows P
     bind("predictions", predictions, &P)
     bind_labels(labels, &P)
-    out = np.empty(predictions.shape, dtype=predictions.dtype)
-    P.out = address("out", out, out.dtype, out.shape, True)
-    with nogil:
-        loss_slopes(&P)
-    return out
+    return made(loss_slopes, &P, predictions.shape, predictions.dtype)
 
 
 def curved(predictions, directions):
@@ -126,8 +125,4 @@ def curved(predictions, directions):
     bind("predictions", predictions, &P)
     P.second = part_of("directions", directions, predictions.dtype, predictions.shape, steps)
     P.second_split, P.second_output = steps[0], steps[1]
-    out = np.empty(predictions.shape, dtype=predictions.dtype)
-    P.out = address("out", out, out.dtype, out.shape, True)
-    with nogil:
-        loss_curved(&P)
-    return out
+    return made(loss_curved, &P, predictions.shape, predictions.dtype)
