@@ -90,8 +90,7 @@ for row in rows:
     if ratio(row["LRCV"])[0] < 1:
         print(
             f"{title(row):28s} {row['LRCV']:>5s} times; CV loss above the "
-            f"best: LogisticRegressionCV {row['LRCV excess']:.1%}, "
-            f"sksid {row['excess']:.2%}"
+            f"best: {row['LRCV excess']:.1%}, ours {row['excess']:.2%}"
         )
 print(
     f"on any set: sksid at most {max(row['excess'] for row in rows):.2%} "

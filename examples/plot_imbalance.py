@@ -71,8 +71,8 @@ for (name, (model, rows, labels, weights)), color, marker in zip(
     seconds = time.perf_counter() - begin
     risk = search.predict_proba(X_test)[:, 1]
     print(
-        f"{name:24s} {seconds:4.1f} s   mean risk {risk.mean():5.1%}, "
-        f"true {y_test.mean():.1%}   average precision "
+        f"{name:24s} {seconds:4.1f} s  mean risk {risk.mean():5.1%}, "
+        f"true {y_test.mean():.1%}  mean precision "
         f"{average_precision_score(y_test, risk):.3f}"
     )
     observed, said = calibration_curve(

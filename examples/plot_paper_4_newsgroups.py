@@ -124,7 +124,7 @@ for i, (name, (solver, passes)) in enumerate(methods.items()):
     loss, val, test = np.array(measures).mean(axis=1)
     print(
         f"{name:16s} validation loss {loss[0]:.3f} -> {loss[-1]:.3f}, "
-        f"accuracy {val[0]:.1%} -> {val[-1]:.1%}; test accuracy "
+        f"accuracy {val[0]:.1%} -> {val[-1]:.1%}\n{'':16s} test accuracy "
         f"{test[0]:.1%}, best {test.max():.1%}, last {test[-1]:.1%}; "
         f"{seconds[:, -1].mean():.2f} s"
     )

@@ -73,7 +73,8 @@ for name, tuner in (("grid", grid), ("search", search)):
     probabilities = tuner.predict_proba(X_test)
     accuracy = np.mean(tuner.classes_[probabilities.argmax(1)] == y_test)
     print(
-        f"{name:7s} {seconds:5.1f} s   {tuner.best_params_}   "
+        f"{name:7s} {seconds:5.1f} s   "
+        f"C = {tuner.best_params_['logisticregression__C']:6.2f}   "
         f"CV loss {-tuner.best_score_:.3f}   "
         f"test loss {log_loss(y_test, probabilities):.3f}, {accuracy:.1%}"
     )

@@ -81,7 +81,7 @@ for seconds in (0.0, 0.1, 60.0):
     brief.set_callbacks(TimeBudget(seconds)).fit(X, y)
     print(
         f"budget {seconds:4.1f} s: took {time.perf_counter() - begin:.2f} s, "
-        f"{brief.n_iter_:2d} steps, structure {brief.structure_.name:18s} "
+        f"{brief.n_iter_:2d} steps, {brief.structure_.name:18s} "
         f"loss on new rows "
         f"{log_loss(y_new, brief.predict_proba(X_new)):.4f}"
     )

@@ -31,6 +31,7 @@ _HOMES = {
     "one_standard_error": "_selection",
 }
 _MODULES = (
+    "blocks",
     "bounds",
     "callbacks",
     "descent",

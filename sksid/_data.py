@@ -19,7 +19,9 @@ from sksid._pipeline import View, is_stateless, make_split_views, make_view, res
 from sksid._samples import Samples, make_samples
 from sksid._sklearn import check_sample_weight
 from sksid._splits import Splits
+from sksid._stored import stored_view
 from sksid._warn import warn
+from sksid.blocks import Blocks
 from sksid.joint import Joint
 from sksid.problem import Problem, problem_of, search_dtype
 from sksid.rows import Rows, lay_out
@@ -27,7 +29,8 @@ from sksid.structures import Structure
 
 NONE = np.empty(0, dtype=np.intp)  # no rows
 DESCRIPTORS = ["moments", "evidence"]  # on the way to one penalty for each feature
-AUTO_MARGIN = 1.0  # standard errors
+AUTO_MARGIN = 0.5  # standard errors by which a stage of "auto" must make the loss smaller,
+SAFE_MARGIN, SAFE_ROWS = 2.0, 500  # and with fewer rows, whose standard errors are themselves uncertain
 NO_INNER = (
     "cv makes no two splits that leave training rows of every class, and validation rows, in the training rows of another"
 )
@@ -136,10 +139,10 @@ class Data:
         return self.view.X.shape[1]
 
     @cached_property
-    def rows(self) -> Rows:
+    def rows(self) -> Any:
         """All samples with the features of the refit, laid out once; the splits are trained on them where they share these."""
         splits = self.samples.splits if self.split_views is None else [(np.arange(self.samples.n_final), NONE)]
-        return lay_out(self.view.X, splits, self.seed)
+        return self.view.X.rows if isinstance(self.view.X, Blocks) else lay_out(self.view.X, splits, self.seed)
 
     @property
     def dtype(self) -> Any:
@@ -200,7 +203,7 @@ class Data:
             return np.broadcast_to(np.float64(log_penalty), self.unpenalized.shape)
         return np.where(self.unpenalized, -np.inf, log_penalty)
 
-    def problem_of(self, rows: Rows, splits: Splits, own: tuple | None = None, **settings: Any) -> Problem:
+    def problem_of(self, rows: Any, splits: Splits, own: tuple | None = None, **settings: Any) -> Problem:
         """Roles over laid-out rows, whose labels and weights are ``own``; ``settings`` as for ``sksid.problem.problem_of``."""
         labels, weight = own or (self.samples.labels, self.samples.sample_weight)
         return problem_of(
@@ -271,13 +274,13 @@ def prepare(
     TypeError, ValueError
         Where data, splits and parameters do not fit.
     """
-    view = make_view(estimator, X, y, routed.estimator.fit)
+    view = (stored_view if isinstance(X, Blocks) else make_view)(estimator, X, y, routed.estimator.fit)
     sample_weight, wanted = _weights(view, resamples(estimator)), Wanted(structure, unpenalized)
     whole = FeatureRows(view.X, None, sample_weight, view.y)
     features, split_views = Features([whole], view.X.shape[1], view.names, wanted.blocks(view)), None
     given = column_or_1d(y) if resamples(estimator) else view.y
     samples = make_samples(X, y, given, final_step(estimator)[1], sample_weight, cv, target, routed.splitter.split)
-    margin = AUTO_MARGIN if wanted.is_auto else 0.0
+    margin = 0.0 if not wanted.is_auto else AUTO_MARGIN if samples.n_samples >= SAFE_ROWS else SAFE_MARGIN
     wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping, resamples(estimator))
     if not is_stateless(estimator):
         made = make_split_views(estimator, X, y, routed.estimator.fit, samples.splits, n_jobs)

@@ -11,6 +11,7 @@ from sksid import logistic, solvers
 from sksid._data import Data
 from sksid._solve import OF_ALL
 from sksid.joint import parts_of
+from sksid.rows import Rows
 from sksid.solvers import Solver
 from sksid.stages import Path
 
@@ -25,7 +26,8 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     ----------
     data : Data
     solver : Solver
-        Where it is not ``precise``, the one that ``solver="auto"`` stands for takes its place; where it stalls, ``Aid``.
+        Where it is not ``precise``, the one that ``solver="auto"`` stands for takes its place; where it stalls, ``Aid``. A
+        ``Relay`` begins with its second solver where that suits a single fit.
     start : pair of ndarrays
         Where it begins: ``mean_model``.
     log_penalties : ndarray of shape (n_own,)
@@ -38,8 +40,12 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     n_epochs : float
     """
     problem = data.final_problem()
-    solver = solver if solver.precise else solvers.choose(problem)
-    solver = at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) else solver, TOL)
+    alone = solvers.choose(problem)
+    if isinstance(solver, solvers.Relay) and isinstance(alone, solvers.Aid):
+        solver = solver.then
+    solver = solver if solver.precise else alone
+    in_memory = isinstance(problem.rows, Rows)
+    solver = at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) and in_memory else solver, TOL)
     state, result = logistic.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
     logistic.warn_unless_converged(result, "The final fit")
     coef, intercept = solver.coefficients(problem, state)

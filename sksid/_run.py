@@ -20,15 +20,14 @@ from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_no
 from sksid.crossfit import CrossFit, Descents
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
 from sksid.joint import Joint, groups_of_splits, in_groups, parts_of, whole
-from sksid.optimizers import QuasiNewton
 from sksid.solvers import Solver
 from sksid.stages import Path, continuation, cross_fitted, path_of
 
 REPORTED_TOL = 5e-5  # relative accuracy that is asked of the reported score
 FEW_ROWS_TOL = 2e-5  # the same with fewer than MANY_ROWS, whose epochs are short
 START_BELOW = 3.0  # the search starts at a twentieth of the mean s_i ‖x_i‖², the median optimum of 20 sets
-FEW_TOL, FEW_ITER = 1e-3, 20  # where few hyperparameters are cross-fitted: relative decrease of F, outer steps at most,
-FEW_INNER_TOL, FEW_FIRST = 0.5, 2.0  # relative accuracy of a hypergradient, largest change of log λ in the first step
+FEW_TOL, FEW_ITER = 2e-3, 20  # where few hyperparameters are cross-fitted: relative decrease of F, outer steps at most,
+FEW_INNER_TOL, FEW_CHANGE = 1.5, 6.0  # relative accuracy of a hypergradient, largest change of any log λ in a step
 START_MARGIN = 4.0  # nearer to the ends of the range of log penalties a search does not start
 
 OnModel = Callable[[Step, Callable[[], dict]], bool | None]
@@ -152,16 +151,16 @@ class Run:
         start = path.chosen.final_log_penalties
         descents = Descents(settings, nest, start, bilevel.log_range, models, self.score, self.data.seed)
         stages = [(structure, partial(structures_of, self.data, structure)) for structure in structures]
-        return cross_fitted(path, stages, descents, self._few, partial(self._on_step, on_step, bilevel), self.data.margin)
+        told = partial(self._on_step, on_step, bilevel)
+        return cross_fitted(path, stages, descents, self._few, told, self.data.margin, until_kept=self.data.wanted.is_auto)
 
     @property
     def _few(self):
         """The descent on few hyperparameters, before cross-fitting confirms them: long steps, no idle accuracy."""
         if not self.data.samples.bears_many:
             return None
-        own, few = self.descent, replace(self.descent, tol=max(self.descent.tol, FEW_TOL))
-        optimizer = QuasiNewton(first=FEW_FIRST, longest=own.max_change, tol=few.tol)
-        return replace(few, max_iter=min(own.max_iter, FEW_ITER), inner_tol=FEW_INNER_TOL, optimizer=own.optimizer or optimizer)
+        settings = {"max_iter": min(self.descent.max_iter, FEW_ITER), "max_change": FEW_CHANGE, "inner_tol": FEW_INNER_TOL}
+        return replace(self.descent, tol=max(self.descent.tol, FEW_TOL), **settings)
 
     def _on_step(self, on_step, bilevel, step, state):
         return on_step(step, partial(self._model, Path(bilevel, state, [step], 0)))

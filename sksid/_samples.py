@@ -13,8 +13,8 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from sksid._checks import encoded
 from sksid._estimators import Target, check_classes
-from sksid._splits import Splits, check_splits, class_mass, packed
-from sksid.problem import as_indices
+from sksid._splits import PackedSplits, Splits, as_indices, check_splits, class_mass, packed
+from sksid.blocks import Blocks
 
 MAX_INNER = 2  # splits of the training rows of a split, in cross-fitting: four cost more and found nothing better
 FEW_ROWS = 100  # with fewer, "auto" stays at one penalty
@@ -174,7 +174,18 @@ def make_samples(
     check_classification_targets(given)
     labels = labels.astype(np.int32)
     check_classes(final, classes)
-    splits = as_indices(check_cv(cv, given, classifier=True).split(X, y, **split_params), labels.size)
+    seen = np.broadcast_to(0.0, X.shape) if isinstance(X, Blocks) else X
+    splits = as_indices(check_cv(cv, given, classifier=True).split(seen, y, **split_params), labels.size)
+    if isinstance(X, Blocks):
+        splits = _in_order(splits, labels.size)
     judged = check_splits(splits, labels, classes, sample_weight, target.fit_intercept)
     own = packed(splits, labels.size)
     return Samples(labels, classes, sample_weight, own, own if judged is splits else packed(judged, labels.size))
+
+
+def _in_order(splits, n_samples):
+    """The splits of rows on disk, which are read in their order and have one part in a split."""
+    found = packed([(np.sort(train), np.sort(val)) for train, val in splits], n_samples)
+    if not isinstance(found, PackedSplits):
+        raise ValueError("cv: a row is drawn twice in a split, which rows on disk do not allow. Use KFold or the like.")
+    return found

@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 from sklearn import config_context, get_config
 from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring
-from sklearn.utils import Tags, get_tags, indexable
+from sklearn.utils import Tags, get_tags
 
 from sksid import _estimators, solvers
 from sksid._autolog import log_score, unlogged
 from sksid._run import Last, make_run
 from sksid._sklearn import BaseSearchCV, HasMethods, Interval, SGDClassifier, StrOptions, check_method_params
+from sksid._stored import BlockwisePredictions, as_given
 from sksid._tasks import SearchTasks
 from sksid._threads import single_blas_thread
 from sksid._warn import warn
@@ -25,7 +26,7 @@ from sksid.structures import Structure
 VERSION = sys.modules[__package__].__version__
 
 
-class HypergradientSearchCV(BaseSearchCV):
+class HypergradientSearchCV(BlockwisePredictions):
     """Tune the L2 penalties of a logistic regression on the cross-validated log loss, by hypergradient descent.
 
     The gradient of the cross-validated loss with respect to the log penalties is computed by stochastic implicit
@@ -281,7 +282,7 @@ class HypergradientSearchCV(BaseSearchCV):
         """
         target = _estimators.read(self.estimator)
         scorers, _ = self._get_scorers()
-        X, y = indexable(X, y)
+        X, y, params = as_given(X, y, params, self)
         params = check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         with single_blas_thread, np.errstate(), config_context(), unlogged():  # as they were also after an interrupt

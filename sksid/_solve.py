@@ -22,7 +22,7 @@ SAFE, LOOSE = 4.0, 0.05  # factor on the share that changes have told, for safet
 LEAST, MOST = 0.01, 30.0  # limits of the share of its errors that a solver may be asked to leave
 LEAST_UNKNOWN = 0.1  # the least, while a bound's worth is unknown
 SOLVED = 1e-7  # the relative error at which a deterministic solver has done what it can, whatever was asked
-OF_ALL = 0.01  # of the error that is allowed in any row, that in the root mean square
+OF_ALL = 0.1  # of the error that is allowed in any row, that in the root mean square
 
 
 @dataclass(frozen=True)

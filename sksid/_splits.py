@@ -1,6 +1,6 @@
 """Splits of the samples: index arrays, or the same in a byte for each sample and split; which of them have a loss."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,38 @@ class PackedSplits(Sequence):
 
     def __getitem__(self, split: Any) -> Any:
         return tuple(np.flatnonzero(self.roles[split] == part) for part in (TRAIN, VALIDATION))
+
+
+def as_indices(splits: Iterable, n_rows: int) -> list[tuple[NDArray, NDArray]]:
+    """Splits as arrays of row numbers; slices, masks and numbers from the end are taken, too.
+
+    Raises
+    ------
+    ValueError
+        Where a split is anything else than a pair of these.
+    """
+    numbers = np.arange(n_rows, dtype=np.int32 if n_rows <= np.iinfo(np.int32).max else np.int64)
+    return [_pair(k, split, numbers) for k, split in enumerate(splits)]
+
+
+def _pair(k, split, numbers):
+    why = "arrays of row numbers have one axis"
+    try:
+        train, val = (_numbered(part, numbers) for part in split)
+        if train.ndim == val.ndim == 1:
+            return train, val
+    except (IndexError, TypeError, ValueError) as error:
+        why = str(error)
+    raise ValueError(
+        f"cv: split {k} is no pair of training and validation rows: {why}. Give two arrays of row numbers, from 0 to "
+        f"{numbers.size - 1}, or two masks of {numbers.size} entries."
+    )
+
+
+def _numbered(part, numbers):
+    if np.size(part) == 0:
+        return numbers[:0]
+    return numbers[part if isinstance(part, slice) else np.asarray(part)]
 
 
 def packed(splits: Splits, n_samples: int) -> Splits:

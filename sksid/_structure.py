@@ -175,6 +175,18 @@ class Structure:
             gradient = gradient.sum(axis=0)
         return gradient.copy() if self.matrix is None else self.matrix.T @ gradient
 
+    def shares(self, log_gradient: ArrayLike) -> NDArray[np.float64] | None:
+        """What each split adds to ``pull_back``, (n_splits, n_params); None where one A serves all splits."""
+        if self.per_split is None:
+            return None
+        return np.stack([A.T @ row for A, row in zip(self.per_split, np.asarray(log_gradient), strict=True)])
+
+    def for_each_split(self, n_splits: int) -> "Structure":
+        """The same structure with an A for each split, so that ``shares`` tells the splits apart."""
+        if self.per_split is not None or self.matrix is None:
+            return self
+        return replace(self, per_split=(self.matrix,) * n_splits)
+
     # ---- what the search asks -------------------------------------------------------------------------------------------
 
     @property

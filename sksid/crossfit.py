@@ -23,6 +23,7 @@ from sksid.structures import Structure
 JUDGE_TOL = 1e-3  # of the fitted probabilities
 INNER_TOL = 0.2  # relative accuracy of a converged hypergradient
 MAX_EPOCHS = 100  # of one solve
+FIRST_EPOCHS = 5  # of the first one of many hyperparameters
 FEW_STEPS = 2  # of few hyperparameters, with the curvature that is known from all splits
 FEW_JUDGED, FEW_FIRST = (3, 5, 7), 2.0  # without it: the steps that are judged, and the first one's largest change of log λ
 
@@ -209,17 +210,48 @@ class Descents:
                 self._move()
             changed = theta + (self.thetas - before)[moving].mean(axis=0)
             logs = within_range(offset + structure.for_refit.change(changed), self.log_range)
-            step = self._judged(structure.for_refit, changed, logs, since)
+            self.judged.append(self.thetas.copy())
+            step = self._judged(structure.for_refit, changed, logs, np.concatenate(self._penalties(1)), since)
             least, without = (step.value, 0) if step.value < least else (least, without + 1)
             yield step
             if without == self.settings.patience:
                 break
 
-    def confirm(self, found: Step, nested: Nested, memory: tuple, models: Any) -> Step:
-        """Judge few hyperparameters that all splits have found together.
+    def confirm(self, found: Step, memory: tuple, models: Any, longest: float) -> Step:
+        """Judge few hyperparameters that all splits have found together, by what each split would get from the others.
 
-        To each split they are found anew, on its inner splits, from where the stage has started: a few quasi-Newton steps with
-        the curvature that all splits have found.
+        To each split they are those that the other splits would have found: one quasi-Newton step on these splits' mean loss,
+        with the curvature that all have found, Eq. (41). No further model is fitted for that, but the one that is judged.
+
+        Parameters
+        ----------
+        found : Step
+            The best one on all splits, with ``shares``.
+        memory : tuple
+            Of ``QuasiNewton``, after the steps on all splits.
+        models : pair
+            What ``coefficients`` of the search's splits are at ``found``.
+        longest : float
+            Largest change of any log penalty in that step.
+
+        Returns
+        -------
+        Step
+            Hyperparameters, penalties and gradient of ``found``, and each split's loss under those that the others would find.
+        """
+        since, shares, structure = (time.perf_counter(), self._n_epochs), found.shares, found.structure
+        steps = -(found.gradient - shares) * (len(shares) / max(1, len(shares) - 1)) @ memory[3]
+        changes = [np.asarray(A @ step) for A, step in zip(structure.per_split, steps, strict=True)]
+        parts = np.minimum(1.0, longest / np.maximum(np.abs(changes).max(axis=1), np.finfo(float).tiny))[:, None]
+        self.thetas, self.gradients = found.theta + parts * steps, shares * len(shares)
+        logs = within_range(found.log_penalties + parts * changes, self.log_range)
+        return self._confirmed(found, logs, models, since)
+
+    def confirm_anew(self, found: Step, nested: Nested, memory: tuple, models: Any) -> Step:
+        """The same for few rows, where a split's rows have a say in the models of the other splits that counts.
+
+        To each split the hyperparameters are found anew, on its inner splits, from where the stage has started: a few
+        quasi-Newton steps with the curvature that all splits have found.
 
         Parameters
         ----------
@@ -243,9 +275,19 @@ class Descents:
         for _ in range(FEW_STEPS):
             self._advance()
             self._move()
+        return self._confirmed(found, np.concatenate(self._penalties(1)), models, since)
+
+    def _confirmed(self, found, logs, models, since):
         self.models, self.fitted = models, None
-        judged = self._judged(found.structure.for_refit, found.theta, found.final_log_penalties, since)
+        judged = self._judged(found.structure.for_refit, found.theta, found.final_log_penalties, logs, since)
         return replace(judged, gradient=found.gradient)
+
+    def keep_confirmed(self, step: Step, nested: Nested) -> None:
+        """Go on from few hyperparameters that were confirmed, in the next stage."""
+        thetas = self.thetas
+        self._begin(nested, QuasiNewton())
+        self.judged = [thetas]
+        self.keep(step)
 
     def keep(self, step: Step, number: int = -1) -> None:
         """Go on from a step of the last stage, the ``number``-th that was judged, in the next."""
@@ -289,15 +331,15 @@ class Descents:
         return np.array([inner.pull_back(own) * s for (inner, _), own, s in zip(self.nested, rows, share, strict=True)])
 
     def _advance(self):
-        """Half an epoch on the inner splits; as many as the hypergradients need, where they are few or the stage is new."""
+        """Half an epoch on the inner splits; some more where the stage is new; as many as few hypergradients need."""
         problem, solver, logs = self.nest.inner.problem, self.nest.inner.solver, np.concatenate(self._inner)
         if self.state is None:
             self.state = solver.init(problem, logs, seed=self.seed, start=self.models and self._inner_models())
         else:
             self.state = solver.rescale(problem, self.state, logs)
         if self.is_new or not self.optimizer.inexact:
-            settings = {"rtol": INNER_TOL, "max_epochs": MAX_EPOCHS, "project": self._pull_back}
-            self.state, _ = solve(problem, solver, self.state, **settings)
+            epochs = FIRST_EPOCHS if self.optimizer.inexact else MAX_EPOCHS
+            self.state, _ = solve(problem, solver, self.state, rtol=INNER_TOL, max_epochs=epochs, project=self._pull_back)
         else:
             self.state = solver.advance(problem, self.state, 0.5)
         self.is_new = False
@@ -319,12 +361,10 @@ class Descents:
                 step = step * min(1.0, self.settings.max_change / max(reaches(step), np.finfo(float).tiny))
             self.thetas[m] += step
 
-    def _judged(self, structure, theta, log_penalties, since):
-        """The step at which each split judges the penalties that were found without it."""
-        self.judged.append(self.thetas.copy())
+    def _judged(self, structure, theta, log_penalties, logs, since):
+        """The step at which each split judges the penalties that were found without it: its row of ``logs``."""
         problem, solver = self.nest.rest.problem, self.nest.rest.solver
         settings = {"start": self.models and (self.models,), "seed": self.seed, "state": self.fitted}
-        logs = np.concatenate(self._penalties(1))
         self.fitted, result = fit(problem, solver, logs, tol=JUDGE_TOL, max_epochs=MAX_EPOCHS, **settings)
         self.of_judges += result.n_epochs
         self.models = solver.coefficients(problem, self.fitted)

@@ -52,6 +52,8 @@ class Step:
         Whether the losses are those of cross-fitting: of each split under penalties found without its validation rows.
     error, value_error : float
         Estimated errors of the gradient's largest entry and of F.
+    shares : ndarray of shape (n_splits, n_params), or None
+        What each split adds to the gradient, where each has a matrix of its own.
     """
 
     structure: Structure
@@ -66,6 +68,7 @@ class Step:
     is_nested: bool = False
     error: float = np.inf
     value_error: float = np.inf
+    shares: NDArray | None = None
 
     @property
     def value(self) -> float:
@@ -141,12 +144,14 @@ class Bilevel:
         rough: bool = False,
     ) -> Step:
         """The Step that a solve has reached; ``since`` is the time and the number of epochs at which the step began."""
-        losses, gradient, errors = result.losses, structure.pull_back(result.log_gradient), (result.error, result.value_error)
+        losses, gradient = result.losses, structure.pull_back(result.log_gradient)
         if not (np.isfinite(losses).all() and np.isfinite(gradient).all()):
             raise NotFiniteError(f"solver: {type(self.solver).__name__} gave a loss or a hypergradient that is not finite.")
         seconds, epochs = time.perf_counter() - since[0], state.n_epochs - since[1]
         scores = self.score(*self.solver.coefficients(self.problem, state)) if self.score else None
-        return Step(structure, theta, log_penalties, losses, gradient, epochs, seconds, scores, rough, False, *errors)
+        errors = {"error": result.error, "value_error": result.value_error}
+        shares = structure.shares(result.log_gradient)
+        return Step(structure, theta, log_penalties, losses, gradient, epochs, seconds, scores, rough, shares=shares, **errors)
 
 
 def within_range(log_penalties: ArrayLike, log_range: tuple[float, float]) -> NDArray:

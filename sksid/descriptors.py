@@ -116,6 +116,9 @@ def second_moments(X: NDArray | sp.sparray, sample_weight: ArrayLike | None = No
     array([1., 4.])
     """
     rows: Any = X
+    if hasattr(rows, "parts"):  # blocks
+        weight = np.ones(X.shape[0]) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        return weighted_sums(X, weight[:, None])[1] / max(weight.sum(), np.finfo(np.float64).tiny)
     squares = rows.multiply(rows) if sp.issparse(rows) else np.square(rows, dtype=np.float64)
     if sample_weight is None:
         return np.asarray(squares.mean(axis=0), dtype=np.float64).ravel()
@@ -144,6 +147,11 @@ def _standard(values, least):
 def weighted_sums(X: Any, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Σ_i w_ic x_ij, (n_features, n_columns), and Σ_ic w_ic x_ij², (n_features,), in float64 and part by part."""
     sums, squares = np.zeros((X.shape[1], weights.shape[1])), np.zeros(X.shape[1])
+    if hasattr(X, "parts"):  # blocks
+        for place, part in X.parts():
+            for total, own in zip((sums, squares), weighted_sums(part, weights[place]), strict=True):
+                total += own
+        return sums, squares
     X = sp.csr_array(X) if sp.issparse(X) else X
     step = max(1, int(PART * X.shape[0] / max(1, X.nnz if sp.issparse(X) else X.size)))
     for start in range(0, X.shape[0], step):

@@ -17,8 +17,8 @@ from sksid._checks import check_size, encoded
 from sksid._describe import FeatureRows
 from sksid._features import Features, make_structure
 from sksid._solve import Result, fit, solve, warn_unless_converged
-from sksid._splits import check_splits
-from sksid.problem import as_indices, make_problem
+from sksid._splits import as_indices, check_splits
+from sksid.problem import make_problem
 from sksid.structures import per_feature
 
 __all__ = ["Hypergradient", "Result", "fit", "hypergradient", "solve", "warn_unless_converged"]
@@ -84,8 +84,8 @@ def hypergradient(
 
     For every split k, with s the sample weights,
 
-        W_k, b_k = argmin  Σ_{train} s_i ℓ(y_i, x_iᵀW + b) + ½ Σ_j λ_j ‖W_j‖²
-        F(λ) = mean over k of  Σ_{val} s_i ℓ(y_i, x_iᵀW_k + b_k) / Σ_{val} s_i
+        W_k, b_k = argmin  Σ_train s_i ℓ(y_i, x_iᵀW + b) + ½ Σ_j λ_j ‖W_j‖²
+        F(λ) = mean over k of  Σ_val s_i ℓ(y_i, x_iᵀW_k + b_k) / Σ_{val} s_i
         H_k (V_k, v_k) = gradient of split k's validation loss in (W, b)
         ∂F/∂log λ_j = −λ_j · mean over k of ⟨W_kj, V_kj⟩
 

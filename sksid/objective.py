@@ -1,6 +1,6 @@
 """The two levels' objectives as objects: a loss of rows, a penalty of coefficients, their sum over some rows in every split.
 
-All Python formulas of the logistic loss and the L2 penalty are here; the kernels have their own form of them in ``_kernels``.
+The logistic loss of rows is computed by a kernel, ``_kernels/_loss_block.h``; the L2 penalty's formulas are here.
 Another loss or penalty is another class with these methods.
 
 Shapes: outputs Z are (…, n_outputs, n_rows), with n_outputs = 1 for two classes (the second is positive), else the number of
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sksid._compact import elementwise
+from sksid._kernels import _loss as kernels
 from sksid._products import Products
 
 Array = NDArray[np.floating]
@@ -30,11 +31,8 @@ class Loss(Protocol):
     def predictions(self, outputs: Array) -> Array:
         """The predictions from which gradient and curvature are computed, in the shape of the outputs: once for each Z."""
 
-    def gradient(self, predictions: Array, targets: Array) -> Array:
-        """∂ℓ/∂z of each row, in the shape of the predictions."""
-
-    def targets(self, labels: NDArray, n_outputs: int) -> Array:
-        """The labels (…, n_rows) in the form that ``gradient`` takes, (…, n_outputs, n_rows)."""
+    def gradient(self, predictions: Array, labels: NDArray) -> Array:
+        """∂ℓ/∂z of each row, in the shape of the predictions, for labels that broadcast to (…, n_rows)."""
 
     def hessian_product(self, predictions: Array, directions: Array) -> Array:
         """∂²ℓ/∂z² times a direction for each row, in the shape of the predictions."""
@@ -78,48 +76,21 @@ class LogisticLoss:
 
     def values(self, outputs: Array, labels: NDArray) -> Array:
         """ℓ(y_i, z_i) of each row, (…, n_rows), float64."""
-        outputs = outputs.astype(np.float64, copy=False)
-        if outputs.shape[-2] == 1:
-            margins = np.where(labels == 1, outputs[..., 0, :], -outputs[..., 0, :])
-            return np.maximum(-margins, 0.0) + np.log1p(np.exp(-np.abs(margins)))
-        best = outputs.argmax(axis=-2)[..., None, :]
-        top = np.take_along_axis(outputs, best, axis=-2)
-        own = np.take_along_axis(outputs, np.broadcast_to(labels, top[..., 0, :].shape)[..., None, :], axis=-2)
-        others = np.exp(outputs - top)
-        np.put_along_axis(others, best, 0.0, axis=-2)  # so that a small loss is accurate
-        return (top - own)[..., 0, :] + np.log1p(others.sum(axis=-2))
+        Z = _by_split(outputs, np.float64)
+        return kernels.values(Z, _labels_of(labels)).reshape(outputs.shape[:-2] + outputs.shape[-1:])
 
     def predictions(self, outputs: Array) -> Array:
         """Probabilities: of the second class where there are two; else of every class."""
-        if outputs.shape[-2] == 1:
-            small = np.exp(-np.abs(outputs))
-            return np.where(outputs < 0, small, 1.0) / (1.0 + small)
-        P = np.exp(outputs - outputs.max(axis=-2, keepdims=True))
-        P /= P.sum(axis=-2, keepdims=True)
-        return P
+        return kernels.predictions(_by_split(outputs)).reshape(outputs.shape)
 
-    def targets(self, labels: NDArray, n_outputs: int) -> Array:
-        """What the probabilities ought to be: whether the row is of that class, (…, n_outputs, n_rows), float64."""
-        classes = np.arange(n_outputs)[:, None] if n_outputs > 1 else np.ones((1, 1))
-        return (labels[..., None, :] == classes).astype(np.float64)
-
-    def gradient(self, predictions: Array, targets: Array) -> Array:
+    def gradient(self, predictions: Array, labels: NDArray) -> Array:
         """P − e_y; with several outputs, that of the row's own class is summed from the others, exact where it is nearly 0."""
-        if predictions.shape[-2] == 1:
-            return predictions - targets
-        others = predictions * (1.0 - targets)
-        others -= targets * others.sum(axis=-2, keepdims=True)
-        return others
+        return kernels.slopes(_by_split(predictions), _labels_of(labels)).reshape(predictions.shape)
 
     def hessian_product(self, predictions: Array, directions: Array) -> Array:
         """(diag p − p pᵀ) t of each row; p(1 − p) t with one output."""
-        P, T = predictions, directions
-        if P.shape[-2] == 1:
-            return P * (1 - P) * T
-        centered, total = T, P.sum(axis=-2, keepdims=True)
-        for _ in range(2):  # where p is nearly e_c, the first mean's rounding is of the size of the result
-            centered = centered - (P * centered).sum(axis=-2, keepdims=True) / total
-        return P * centered
+        P = _by_split(predictions)
+        return kernels.curved(P, _by_split(directions, P.dtype)).reshape(predictions.shape)
 
     def curvature(self, predictions: Array, first: int, second: int) -> Array:
         """p_first ((first = second) − p_second) of each row, (…, n_rows)."""
@@ -129,6 +100,24 @@ class LogisticLoss:
         """The largest ‖∂ℓ/∂z‖², curvature and third derivative in z: (1, ¼, 1/(6√3)); more classes (2, ½, √2/(3√3))."""
         third = 1.0 / (6.0 * 3.0**0.5)
         return (1.0, 0.25, third) if n_outputs == 1 else (2.0, 0.5, 2.0**1.5 * third)
+
+
+def _by_split(array, dtype=None):
+    """(…, n_outputs, n_rows) as the kernels take it: (n_splits, n_outputs, n_rows), a row beside the next."""
+    array = _beside(array, array.dtype if dtype is None else dtype)
+    return array if array.ndim == 3 else array.reshape(-1, *array.shape[-2:])
+
+
+def _labels_of(labels):
+    """Labels that broadcast to (…, n_rows) as the kernels take them: (n_splits or 1, n_rows)."""
+    return _beside(np.atleast_2d(labels), np.int32)
+
+
+def _beside(array, dtype):
+    """The array in that type, its last axis without gaps; itself where it is so already."""
+    if array.strides[-1] == array.itemsize:
+        return array.astype(dtype, copy=False)
+    return np.ascontiguousarray(array, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -219,6 +208,8 @@ class Objective:
     penalty: Penalty
     held: NDArray | None = None
 
+    at_hand = True  # whether rows can be taken one by one
+
     @property
     def n_splits(self) -> int:
         return self.weights.shape[0]
@@ -259,7 +250,7 @@ class Objective:
         return self.pull(slopes) + self.penalty.gradient(W, self.penalties)
 
     def _slopes(self, predictions, labels, weights):
-        slopes = self.loss.gradient(predictions, self.loss.targets(labels, self.n_outputs))
+        slopes = self.loss.gradient(predictions, labels)
         slopes *= weights[:, None]
         return slopes
 

@@ -5,10 +5,12 @@ An optimizer is a frozen set of settings; what it remembers is a value that ``in
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sksid.structures import Structure
@@ -16,6 +18,7 @@ from sksid.structures import Structure
 Reach = Callable[[NDArray], float]
 
 NARROW = 0.25  # a change of log λ that is no large step
+RIDGE = 1e-3  # share of a metric's mean diagonal that is added to it
 BEYOND = 1.5  # secants that leave the points seen go so much further, to end in a bracket
 
 
@@ -155,6 +158,9 @@ class QuasiNewton:
         Largest radius.
     tol : float, default=1e-4
         Relative increase of F that does not count as one: the accuracy of its values.
+    metric : ndarray of shape (n_params, n_params), default=None
+        M, positive definite: the length of a step is √(stepᵀ M step), in place of the largest change of any log λ_j, and the
+        first step goes along −M⁻¹ ∂F/∂θ. See ``metric_of``.
 
     Examples
     --------
@@ -167,6 +173,7 @@ class QuasiNewton:
     first: float = 1.0
     longest: float = 2.5
     tol: float = 1e-4
+    metric: NDArray | None = field(default=None, compare=False)
 
     inexact = False
 
@@ -190,8 +197,11 @@ class QuasiNewton:
     def update(self, memory: tuple, theta: NDArray, gradient: NDArray, value: float, reach: Reach) -> tuple[NDArray, tuple]:
         """The next step from θ, given the gradient and F there."""
         best, best_gradient, best_value, inverse, radius, _ = memory
+        if self.metric is not None:
+            reach = partial(_length, self.metric)
         if inverse is None:
-            inverse = np.eye(theta.size) * radius / max(reach(gradient), np.finfo(float).tiny)
+            inverse = np.eye(theta.size) if self.metric is None else np.linalg.inv(self.metric)
+            inverse = inverse * radius / max(reach(inverse @ gradient), np.finfo(float).tiny)
         elif best is not None:
             inverse = _bfgs(inverse, theta - best, gradient - best_gradient)
         left = value > best_value * (1 + self.tol)
@@ -203,6 +213,43 @@ class QuasiNewton:
         step = -inverse @ best_gradient
         step *= min(1.0, radius / max(reach(step), np.finfo(float).tiny))
         return best + step - theta, (best, best_gradient, best_value, inverse, radius, left)
+
+
+def metric_of(structure: Structure, log_gradient: NDArray) -> NDArray | None:
+    """The metric in which a step is as long as the changes of log λ_j are in the root mean square, Eq. (42).
+
+    Features weigh as much as ∂F/∂log λ_j is large. Without that, the penalties of a few features that are far from the others
+    in a descriptor would limit all steps, and hyperparameters whose effects are alike would be taken for independent ones.
+
+    Parameters
+    ----------
+    structure : Structure
+        With a matrix.
+    log_gradient : ndarray of shape (n_features,) or (n_splits, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_params, n_params), or None where no feature weighs anything
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sksid.optimizers import metric_of
+    >>> from sksid.structures import matrix
+    >>> metric_of(matrix([[1.0, 0.0], [1.0, 2.0]]), np.array([0.1, -0.1])).round(2)
+    array([[1., 1.],
+           [1., 2.]])
+    """
+    weights, A = np.abs(np.atleast_2d(log_gradient)).sum(axis=0), structure.matrix
+    if A is None or not 0.0 < weights.sum() < np.inf:
+        return None
+    A = A.toarray() if sp.issparse(A) else A
+    metric = A.T @ (weights[:, None] * A) / weights.sum()
+    return metric + RIDGE * np.trace(metric) / len(metric) * np.eye(len(metric))
+
+
+def _length(metric, step):
+    return float(np.sqrt(step @ metric @ step))
 
 
 def _bfgs(inverse, step, change):

@@ -6,7 +6,6 @@ second is positive), else the number of classes. Splits, their parts, groups of 
 are roles over the same rows.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,15 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from sksid._disk_rows import DiskRows
 from sksid._kernels._layout import TRAIN, UNUSED, VALIDATION, check_roles
 from sksid._products import Products
-from sksid._splits import Splits
+from sksid._splits import PackedSplits, Splits
+from sksid._spread import SpreadRows
 from sksid.objective import L2Penalty, LogisticLoss, Loss, Objective, Penalty
 from sksid.rows import Rows, lay_out
 
 # s_i Σ_j x_ij²/λ_j of a row above which float32 duals are too coarse: their rounding moves the row's output by 0.02.
 FLOAT32_CURVATURE = 3e5
 FLOAT32_REPORTED = 100.0  # the same for a reported score: by 1e-5
+IN_ORDER = DiskRows, SpreadRows  # rows that are not laid out: row i is sample i
 IMPOSSIBLE = -50.0  # the intercept of a class without a training row; the outputs of the others sum to about zero
 FLOAT32_FROM = 1e6  # entries × splits from which float32, which is twice as fast, is worth it
 
@@ -70,6 +72,10 @@ class Roles:
         """The weight of every row in the upper level of a split, (n_rows,); they sum to 1."""
         return self.weights * self.val_scale[split] * (self.role[:, split] == VALIDATION)
 
+    def of_rows(self, rows: Any) -> "Roles":
+        """The roles of some rows only: a slice, or an array of int."""
+        return Roles(self.labels[rows], self.weights[rows], self.role[rows], self.train_scale, self.val_scale)
+
     def of_splits(self, splits: NDArray) -> "Roles":
         """The roles in some of the splits only, an array of int."""
         return Roles(
@@ -87,7 +93,7 @@ class Problem:
 
     Attributes
     ----------
-    rows : Rows or RowBlocks
+    rows : Rows, RowBlocks, DiskRows or SpreadRows
         Stored once, shared by all problems that are made of them.
     roles : Roles
     n_classes : int
@@ -203,9 +209,9 @@ class Problem:
         """
         roles = self.roles
         weights = roles.train_weights if role == TRAIN else roles.val_weights
-        return Objective(
+        made = Objective(
             products=self.products,
-            labels=roles.labels.T,
+            labels=np.ascontiguousarray(roles.labels.T),
             weights=np.array([weights(k) for k in range(self.n_splits)]),
             penalties=np.zeros((1, 1, self.n_features + 1)),
             n_outputs=self.n_outputs,
@@ -213,6 +219,7 @@ class Problem:
             loss=self.loss,
             penalty=self.penalty,
         )
+        return self.rows.objective(made) if isinstance(self.rows, SpreadRows) else made
 
     @cached_property
     def products(self) -> Products:
@@ -280,16 +287,17 @@ def problem_of(
     >>> final.has_validation, final.train_totals
     (False, array([4.]))
     """
-    role = _roles_of(rows.samples, splits)
+    role = _roles_in_order(rows.n_rows, splits) if isinstance(rows, IN_ORDER) else _roles_of(rows.samples, splits)
     if isinstance(rows, Rows):
         used = np.flatnonzero(role.any(axis=1))
         start, stop = (used[0], used[-1] + 1) if used.size else (0, 0)
         rows, role = rows.span(start, stop), np.ascontiguousarray(role[start:stop])
     weights = np.broadcast_to(1.0, rows.n_rows)
+    samples = slice(None) if isinstance(rows, IN_ORDER) else rows.samples
     if sample_weight is not None:
-        weights = np.asarray(sample_weight, dtype=np.float64)[rows.samples]
+        weights = np.asarray(sample_weight, dtype=np.float64)[samples]
     val_sums = np.array([weights[role[:, k] == VALIDATION].sum() for k in range(len(splits))])
-    labels = np.asarray(labels, dtype=np.int32)[rows.samples]
+    labels = np.asarray(labels, dtype=np.int32)[samples]
     roles = Roles(
         labels=np.ascontiguousarray(labels.reshape(rows.n_rows, 1 if labels.ndim == 1 else labels.shape[1])),
         weights=weights,
@@ -308,6 +316,17 @@ def _roles_of(samples, splits):
         times = np.bincount(train, minlength=n_samples)
         role[:, k] = np.where(copy < (times + np.bincount(val, minlength=n_samples))[samples], VALIDATION, UNUSED)
         role[copy < times[samples], k] = TRAIN
+    return role
+
+
+def _roles_in_order(n_rows, splits):
+    """The same where row i is sample i, and no sample has two parts in a split."""
+    if isinstance(splits, PackedSplits):
+        return np.ascontiguousarray(splits.roles.T)
+    role = np.full((n_rows, len(splits)), UNUSED, dtype=np.int8)
+    for k, (train, val) in enumerate(splits):
+        role[val, k] = VALIDATION
+        role[train, k] = TRAIN
     return role
 
 
@@ -354,38 +373,3 @@ def make_problem(
 def search_dtype(rows: Any, n_splits: int) -> Any:
     """float32 where there is enough data for its speed to matter, else float64."""
     return np.float32 if rows.n_entries * n_splits > FLOAT32_FROM else np.float64
-
-
-# ---- splits ----------------------------------------------------------------------------------------------------------
-
-
-def as_indices(splits: Iterable, n_rows: int) -> list[tuple[NDArray, NDArray]]:
-    """Splits as arrays of row numbers; slices, masks and numbers from the end are taken, too.
-
-    Raises
-    ------
-    ValueError
-        Where a split is anything else than a pair of these.
-    """
-    numbers = np.arange(n_rows, dtype=np.int32 if n_rows <= np.iinfo(np.int32).max else np.int64)
-    return [_pair(k, split, numbers) for k, split in enumerate(splits)]
-
-
-def _pair(k, split, numbers):
-    why = "arrays of row numbers have one axis"
-    try:
-        train, val = (_numbered(part, numbers) for part in split)
-        if train.ndim == val.ndim == 1:
-            return train, val
-    except (IndexError, TypeError, ValueError) as error:
-        why = str(error)
-    raise ValueError(
-        f"cv: split {k} is no pair of training and validation rows: {why}. Give two arrays of row numbers, from 0 to "
-        f"{numbers.size - 1}, or two masks of {numbers.size} entries."
-    )
-
-
-def _numbered(part, numbers):
-    if np.size(part) == 0:
-        return numbers[:0]
-    return numbers[part if isinstance(part, slice) else np.asarray(part)]

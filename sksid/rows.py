@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sksid._kernels._layout import COLUMNS_AHEAD, as_columns, check_rows
 
@@ -142,6 +142,22 @@ class Rows:
     def take(self, chosen: NDArray) -> "Rows":
         """Some rows, copied as float64."""
         return as_rows(self.matrix[chosen].astype(np.float64, copy=False), self.samples[chosen])
+
+    def some(self, chosen: NDArray) -> "Rows":
+        """Some rows, copied."""
+        return as_rows(self.matrix[chosen], self.samples[chosen])
+
+    def visits(self, random: np.random.RandomState, size: int) -> NDArray:
+        """All groups of ``size`` rows in a random order, an int64 array."""
+        return random.permutation(self.n_visits(size))
+
+    def n_visits(self, size: int) -> int:
+        """How many groups of ``size`` rows there are."""
+        return -(-self.n_rows // size)
+
+    def room(self, shape: tuple, dtype: DTypeLike) -> NDArray:
+        """Zeros of that shape, a row for each row of X."""
+        return np.zeros(shape, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ Eq. (29)). Arrays are NumPy's. For the penalties of logistic regression, ``sksid
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,11 @@ class FixedPoint:
     steps: StepSizes = 1.0
     sampled: bool = True
 
+    def __post_init__(self):
+        steps = self.steps if isinstance(self.steps, tuple) and len(self.steps) == 2 else (self.steps,)
+        if not (callable(self.steps) or all(isinstance(number, Real) for number in steps)):
+            raise ValueError(f"steps is {self.steps!r}. Set a number, a tuple (beta, gamma) or a function of i.")
+
     def size(self, i: int) -> float:
         """η_i."""
         if callable(self.steps):
@@ -142,8 +148,7 @@ class FixedPoint:
         """Where so many steps lead."""
         x = start
         for i in range(n_steps):
-            draw = system.draw(rng) if self.sampled else None
-            x = x + self.size(i) * (system.apply(x, draw) - x)
+            x = x + self.size(i) * (system.apply(x, system.draw(rng) if self.sampled else None) - x)
         return x
 
 
@@ -161,7 +166,7 @@ class ConjugateGradient:
     Raises
     ------
     ValueError
-        Where T is seen not to be symmetric. That takes two products, and the start two.
+        Where T is seen not to be symmetric, which takes two products; the start takes two more.
 
     Examples
     --------
@@ -187,8 +192,7 @@ class ConjugateGradient:
         if abs(across - back) > ASYMMETRY * np.linalg.norm(one) * np.linalg.norm(two):
             raise ValueError("The map is not affine and symmetric, as conjugate gradient needs it. Use FixedPoint().")
         matrix = LinearOperator((start.size, start.size), matvec=product, dtype=np.float64)
-        x, _ = cg(matrix, at_zero.ravel(), x0=start.ravel(), rtol=self.tol, maxiter=n_steps)
-        return x.reshape(start.shape)
+        return cg(matrix, at_zero.ravel(), x0=start.ravel(), rtol=self.tol, maxiter=n_steps)[0].reshape(start.shape)
 
 
 @dataclass(frozen=True)
@@ -281,7 +285,7 @@ def differentiate(
     Raises
     ------
     ValueError
-        If a function's result does not have the shape of w or λ.
+        If a function's result does not have the shape of w or λ, or a setting is none.
     NotFiniteError
         If w_t, v_k or the hypergradient is not finite: Φ may not be a contraction, or the steps may be too long.
 
@@ -311,12 +315,18 @@ def differentiate(
     >>> bool(abs(found.hypergradient - exact.hypergradient) < 0.01), bool(found.error.mean < 1e-4)
     (True, True)
     """
-    hyper, start = np.asarray(hyper, dtype=np.float64), np.asarray(start, dtype=np.float64)
-    v = np.zeros_like(start) if adjoint_start is None else np.asarray(adjoint_start, dtype=np.float64)
+    adjoint_start = np.zeros(np.shape(start)) if adjoint_start is None else adjoint_start
+    hyper, start, v = (np.asarray(values, dtype=np.float64) for values in (hyper, start, adjoint_start))
     _checked("adjoint_start", v, start, "w")
+    _check_finite(hyper, "hyper", "Give finite numbers.")
+    _check_finite(start, "start", "Give finite numbers.")
+    at_least = {"n_lower": (n_lower, 0), "n_adjoint": (n_adjoint, 0), "n_runs": (n_runs, 1), "n_last": (n_last, 1)}
+    for name, (count, least) in at_least.items():
+        if not (isinstance(count, Integral) and count >= least) and (name, count) != ("n_last", None):
+            raise ValueError(f"{name} is {count!r}. Set a whole number, at least {least}.")
 
     def run(random, share=1):
-        budgets = [-(-n // share) for n in (n_lower, n_adjoint)]
+        budgets = -(-n_lower // share), -(-n_adjoint // share)
         return _run(map, outer, hyper, (start, v), (lower, adjoint), budgets, n_last, random)
 
     first, *seeds = np.random.SeedSequence(seed).spawn(2 * n_runs)
@@ -324,9 +334,9 @@ def differentiate(
     if n_runs < 2:
         return Hypergradient(value, gradient, w, v_k)
     whole = np.array([gradient] + [run(child)[1] for child in seeds[: n_runs - 1]]).reshape(n_runs, -1)
-    half = np.array([run(child, 2)[1] for child in seeds[n_runs - 1 :][:n_runs]]).reshape(n_runs, -1)
-    spread = _estimate((whole - whole.mean(axis=0)) * np.sqrt(n_runs / (n_runs - 1)))
-    return Hypergradient(value, gradient, w, v_k, variance=spread, error=_estimate(whole - half))
+    half = np.array([run(child, 2)[1] for child in seeds[n_runs - 1 :]]).reshape(n_runs, -1)
+    apart = (whole - whole.mean(axis=0)) * np.sqrt(n_runs / (n_runs - 1))
+    return Hypergradient(value, gradient, w, v_k, variance=_estimate(apart), error=_estimate(whole - half))
 
 
 def _run(map, outer, hyper, starts, solvers, budgets, n_last, seed):
@@ -338,8 +348,7 @@ def _run(map, outer, hyper, starts, solvers, budgets, n_last, seed):
     _check_finite(v, "v")
     last = [_last_draws(thing, n_last, last_rng) for thing in (map, outer)]
     value = float(np.mean([outer.value(w, hyper, draw) for draw in last[1]]))
-    pulled = [_checked("pull_hyper", map.pull_hyper(w, hyper, v, draw), hyper, "λ") for draw in last[0]]
-    gradient = np.mean(pulled, axis=0)
+    gradient = np.mean([_checked("pull_hyper", map.pull_hyper(w, hyper, v, draw), hyper, "λ") for draw in last[0]], axis=0)
     if outer.grad_hyper is not None:
         gradient = gradient + np.mean([outer.grad_hyper(w, hyper, draw) for draw in last[1]], axis=0)
     _check_finite(gradient, "hypergradient")
@@ -373,15 +382,16 @@ def _last_draws(thing, n_last, rng):
 
 
 def _checked(name, value, like, of):
-    """The value, if it has that shape."""
-    if np.shape(value) != like.shape:
-        raise ValueError(f"{name} has shape {np.shape(value)}, but {of} has {like.shape}.")
+    """The value as an array, if it has that shape."""
+    value = np.asarray(value)
+    if value.shape != like.shape:
+        raise ValueError(f"{name} has shape {value.shape}, but {of} has {like.shape}.")
     return value
 
 
-def _check_finite(values, name):
+def _check_finite(values, name, remedy="Take shorter steps, or a map that is a contraction."):
     if not np.isfinite(values).all():
-        raise NotFiniteError(f"{name} is not finite. Take shorter steps, or a map that is a contraction.")
+        raise NotFiniteError(f"{name} is not finite. {remedy}")
 
 
 def _estimate(differences):

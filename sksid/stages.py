@@ -18,7 +18,11 @@ from sksid._compact import compact
 from sksid._structure import FEW
 from sksid.crossfit import Descents, Nested, gain_of
 from sksid.descent import Bilevel, Descent, OnStep, Step, best_of, reach
+from sksid.optimizers import QuasiNewton, metric_of
 from sksid.structures import Structure
+
+FEW_ROWS = 1000  # with fewer, what all splits find together is found anew to be judged
+LONGEST = 2.5  # step on all splits, in the root mean square of the changes of log λ
 
 
 @dataclass(frozen=True)
@@ -174,12 +178,13 @@ def cross_fitted(
     descent: Descent | None = None,
     on_step: OnStep | None = None,
     margin: float = 0.0,
+    until_kept: bool = False,
 ) -> Path:
     """A path with further stages, which are cross-fitted from the best step before them.
 
     At most five hyperparameters are found on all splits together, and confirmed if that looks like a gain. More are found to
-    each split on its inner splits; so are all of them where the rows are few, since what all splits find there goes farther
-    than what is judged.
+    each split on its inner splits; so are all of them where the rows are very few, since what all splits find there goes
+    farther than what is judged.
 
     Parameters
     ----------
@@ -192,6 +197,8 @@ def cross_fitted(
         On all splits together. None where there are too few rows for that.
     on_step, margin
         As for ``continuation``.
+    until_kept : bool, default=False
+        Whether the first stage that is kept is the last one.
 
     Returns
     -------
@@ -223,11 +230,12 @@ def cross_fitted(
     >>> [stage.structure for stage in path.stages]
     ['shared', 'per_feature']
     """
-    for structure, nested in stages:
-        if not path.stopped:
-            together = descent is not None and structure.n_params <= FEW
-            add = partial(_on_all, descent=descent) if together else _on_each
-            path = add(path, structure, nested, descents, on_step=on_step, margin=margin)
+    for number, (structure, nested) in enumerate(stages):
+        together = descent is not None and structure.n_params <= FEW and path.bilevel.solver.takes_split_penalties
+        add = partial(_on_all, descent=descent, is_last=number == len(stages) - 1 or until_kept) if together else _on_each
+        path = add(path, structure, nested, descents, on_step=on_step, margin=margin)
+        if path.stopped or (until_kept and path.stages[-1].kept):
+            break
     return path
 
 
@@ -247,10 +255,13 @@ def _on_each(path, structure, nested, descents, on_step, margin):
     return replace(path, steps=path.steps + own, best=best, stages=(*path.stages, stage), stopped=stopped)
 
 
-def _on_all(path, structure, nested, descents, descent, on_step, margin):
+def _on_all(path, structure, nested, descents, descent, is_last, on_step, margin):
     """The path with a stage found on all splits. The steps that lead there are rough: their losses are no judgment."""
     before, bilevel, own, stopped = path.chosen, path.bilevel, [], False
-    solved = deepcopy(path.state)
+    solved, structure = deepcopy(path.state), structure.for_each_split(bilevel.problem.n_splits)
+    metric = metric_of(structure, bilevel.solver.log_gradient(bilevel.problem, path.state))
+    optimizer = QuasiNewton(longest=LONGEST, tol=descent.tol, metric=metric)
+    descent = replace(descent, optimizer=descent.optimizer or optimizer)
 
     def record(step: Step, state: Any) -> bool:
         nonlocal stopped
@@ -262,14 +273,17 @@ def _on_all(path, structure, nested, descents, descent, on_step, margin):
     best = found[best_of(found)]
     stage = _stage(before, best, len(found), margin)
     if stage.kept and stage.gain > descent.tol * before.value and not stopped:
-        memory = _memory_of(descent.optimizer_for(structure), structure, found)
-        judged = descents.confirm(best, nested(), memory, bilevel.solver.coefficients(bilevel.problem, state))
+        memory, models = _memory_of(optimizer, structure, found), bilevel.solver.coefficients(bilevel.problem, state)
+        if bilevel.problem.n_rows < FEW_ROWS:
+            judged = descents.confirm_anew(best, nested(), memory, models)
+        else:
+            judged = descents.confirm(best, memory, models, descent.max_change)
         record(judged, state)
         stage = _stage(before, judged, len(own), margin)
     stage = replace(stage, kept=stage.kept and own[-1].is_nested)
-    if stage.kept:
-        descents.keep(judged)
-    else:
+    if stage.kept and not is_last:
+        descents.keep_confirmed(judged, nested())
+    if not stage.kept:
         state = solved
     chosen = len(path.steps) + len(own) - 1 if stage.kept else path.best
     return replace(path, state=state, steps=path.steps + own, best=chosen, stages=(*path.stages, stage), stopped=stopped)

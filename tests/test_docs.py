@@ -21,7 +21,10 @@ from sklearn.model_selection import GridSearchCV
 import sksid
 
 DOCS = Path(sksid.__file__).parents[1] / "docs"
-NEEDED = ("sphinx", "sphinx_gallery", "numpydoc", "pydata_sphinx_theme", "sphinx_copybutton", "matplotlib")
+NEEDED = (
+    *("sphinx", "sphinx_gallery", "numpydoc", "pydata_sphinx_theme", "sphinx_copybutton", "sphinx_design", "matplotlib"),
+    *("sphinx-mathjax-offline", "sphinxcontrib.bibtex"),
+)
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="sksid is not imported from its repository")
 
@@ -29,16 +32,49 @@ pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="sksid is not imported
 # ---- the code -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("page", "examples"), [("user_guide", 30), ("honest_scores", 10), ("contributing", 50)])
-def test_the_code_of_a_page_runs(page, examples):
-    result = doctest.testfile(str(DOCS / f"{page}.rst"), module_relative=False, optionflags=doctest.ELLIPSIS)
-    assert result.attempted > examples
+def pages():
+    """What is written by hand, by its name below docs/."""
+    made = ("auto_examples", "generated", "_build")
+    found = (path.relative_to(DOCS) for path in sorted(DOCS.rglob("*.rst")))
+    return {path.with_suffix("").as_posix(): DOCS / path for path in found if path.parts[0] not in made}
+
+
+WITH_CODE = [name for name, path in pages().items() if ">>> " in path.read_text(encoding="utf-8")] if DOCS.exists() else []
+CHAPTERS = """problem structures text tables genes pipelines weights watching solvers speed own_loop limits questions""".split()
+WITHOUT_CODE = {"speed"}  # what its page says takes a cluster, or is measured
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_the_code_of_a_page_runs(page):
+    result = doctest.testfile(str(pages()[page]), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert result.attempted > (50 if page == "contributing" else 8)
     assert not result.failed
 
 
-def test_no_page_has_code_that_is_not_run():
-    with_code = {path.stem for path in DOCS.glob("*.rst") if ">>> " in path.read_text(encoding="utf-8")}
-    assert with_code == {"user_guide", "honest_scores", "contributing"}
+def test_every_chapter_of_the_guide_has_code_that_runs():
+    assert {f"guide/{chapter}" for chapter in CHAPTERS} | {"guide/index"} == {name for name in pages() if name[:6] == "guide/"}
+    assert {f"guide/{chapter}" for chapter in set(CHAPTERS) - WITHOUT_CODE} <= set(WITH_CODE)
+    assert {"index", "honest_scores", "contributing"} <= set(WITH_CODE)
+
+
+def test_the_script_for_a_csv_runs_on_a_table_with_gaps_and_categories(tmp_path):
+    """As it stands, but for what it says of its file."""
+    pd = pytest.importorskip("pandas")
+    random = np.random.default_rng(0)
+    numbers = pd.DataFrame(random.normal(size=(300, 3)), columns=["age", "income", "debt"])
+    numbers.loc[::17, "income"] = np.nan
+    table = numbers.assign(
+        town=random.choice(["Bonn", "Turin", None, "Oslo"], 300),
+        plan=random.choice(["basic", "premium"], 300),
+        target=np.where(numbers["age"] + random.normal(size=300) > 0, "stays", "leaves"),
+    )
+    table.to_csv(tmp_path / "my.csv", index=False)
+    command = [sys.executable, "-W", "error", DOCS / "guide" / "own_csv.py"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "'pipeline'" in done.stdout and "'onehotencoder'" in done.stdout
+    assert float(re.search(r"test accuracy: (\S+)", done.stdout)[1]) > 0.6
 
 
 @pytest.mark.parametrize("door", ["structure", "optimizer", "penalty", "solver"])
@@ -150,8 +186,16 @@ def test_every_parameter_is_in_its_own_section_of_the_docstring(name):
 # ---- the site -----------------------------------------------------------------------------------------------------------
 
 
+def findable(name):
+    """Whether a module is installed; its package may not be, either."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def test_the_site_builds_without_a_warning(tmp_path):
-    absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    absent = [name for name in NEEDED if not findable(name)]
     if absent:
         pytest.skip(f"building the site needs {', '.join(absent)}: pip install -e '.[docs]'")
     command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-E", "-D", "plot_gallery=0", DOCS, tmp_path / "site"]

@@ -33,6 +33,7 @@ def test_a_page_runs_without_a_warning_and_draws(page):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-2]) > 0
+    assert [line for line in done.stdout.splitlines() if len(line) > 86] == []  # what a column of the site holds
 
 
 def test_the_first_page_shows_its_numbers_without_matplotlib():
@@ -49,6 +50,12 @@ def test_a_page_has_a_short_title_and_says_what_it_is_about(page):
     assert (first, set(line), len(line), blank) == ('"""', {"="}, len(title), "")
     assert len(title) <= 52
     assert len(" ".join(text[: text.index('"""')])) > 60
+
+
+def test_every_page_stands_once_in_a_section_of_the_gallery():
+    text = (EXAMPLES.parent / "docs" / "gallery.rst").read_text(encoding="utf-8")
+    named = re.findall(r"^   \.\./examples/(\S+)$", text, flags=re.MULTILINE)
+    assert sorted(named) == [page.name for page in PAGES]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

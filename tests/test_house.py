@@ -21,7 +21,8 @@ import house  # noqa: E402
 
 MODULES = house.modules()
 SOURCES = sorted(path for path in house.PACKAGE.rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pyi", ".h", ".c"})
-TEXTS = [*SOURCES, *sorted((ROOT / "docs").glob("*.rst")), *sorted((ROOT / "examples").rglob("*.py")), ROOT / "README.md"]
+PAGES = [page for folder in ("docs", "docs/guide") for page in sorted((ROOT / folder).glob("*.rst"))]
+TEXTS = [*SOURCES, *PAGES, *sorted((ROOT / "examples").rglob("*.py")), ROOT / "README.md"]
 LINES_OF_A_FILE = 400
 LINES_OF_A_FUNCTION = 50  # its docstring not among them
 PUBLIC = [module for module in MODULES if "._" not in module]

@@ -295,3 +295,43 @@ def test_refusals():
         differentiate(rotation.map, Outer(rotation.outer.value, lambda *_: 0.0), HYPER, np.zeros(2))
     with pytest.raises(ValueError, match="adjoint_start has shape"):
         rotation.differentiate(adjoint_start=np.zeros(3))
+    for name, wrong in {"n_lower": -1, "n_adjoint": 2.5, "n_runs": 0, "n_last": 0}.items():
+        with pytest.raises(ValueError, match=f"{name} is {wrong}. Set a whole number"):
+            rotation.differentiate(**{name: wrong})
+    with pytest.raises(ValueError, match="start is not finite. Give finite numbers"):
+        differentiate(rotation.map, rotation.outer, HYPER, [0.0, np.nan])
+    with pytest.raises(ValueError, match="hyper is not finite. Give finite numbers"):
+        differentiate(rotation.map, rotation.outer, HYPER * np.inf, np.zeros(2))
+    for steps in ("decreasing", [4.0, 8.0], (4.0, 8.0, 1.0), (4.0, None)):
+        with pytest.raises(ValueError, match="steps is .* a tuple"):
+            FixedPoint(steps)
+
+
+def test_functions_may_return_lists():
+    """Of w, v and the gradients: they are added as arrays."""
+    rotation = Rotation(noise=0.0)
+
+    def listed(function):
+        return lambda *at: list(function(*at))
+
+    the_map = Map(*(listed(getattr(rotation.map, name)) for name in ("apply", "pull_w", "pull_hyper")))
+    outer = Outer(rotation.outer.value, listed(rotation.outer.grad_w), listed(rotation.outer.grad_hyper))
+    found = differentiate(the_map, outer, HYPER, np.zeros(2), lower=WHOLE, adjoint=WHOLE)
+    np.testing.assert_allclose(found.hypergradient, rotation.exact(HYPER)[1], rtol=1e-12)
+
+
+def test_what_can_only_be_drawn_is_never_asked_for_as_a_whole():
+    rotation = Rotation(outer_noise=0.3)
+
+    def drawn(function):
+        def call(*at):
+            assert at[-1] is not None
+            return function(*at)
+
+        return call
+
+    the_map = Map(*(drawn(getattr(rotation.map, name)) for name in ("apply", "pull_w", "pull_hyper")), rotation.map.draw)
+    outer = Outer(*(drawn(getattr(rotation.outer, name)) for name in ("value", "grad_w", "grad_hyper")), rotation.outer.draw)
+    settings = {"lower": SLOWING, "adjoint": SLOWING, "n_lower": 4000, "n_adjoint": 4000, "n_last": 4000}
+    found = differentiate(the_map, outer, HYPER, np.zeros(2), **settings)
+    np.testing.assert_allclose(found.hypergradient, rotation.exact(HYPER)[1], atol=0.05)

@@ -3,16 +3,22 @@
 Options: ``:rows:`` where in its numbers the rows are (``rows`` by default, as a path with dots), ``:columns:`` which columns to
 show, separated by commas.
 
-``.. drawn:: paper_1``: the figure that a benchmark draws of its results; ``:picture:`` says which, where it draws several.
+``.. drawn:: paper_1``: the figure that a benchmark draws of its results; ``:picture:`` says which, where it draws several, and
+``:format:`` its file's kind, png by default.
+
+``.. measured:: newsgroups``: rows of the table of sentences in measured.py; all of them without an argument.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import measured
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
+from docutils.statemachine import StringList
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks"
 RESULTS = BENCHMARKS / "results"
@@ -46,18 +52,37 @@ class Drawn(Directive):
     """An image, drawn while the page is read."""
 
     required_arguments = 1
-    option_spec = {"picture": directives.unchanged, "alt": directives.unchanged}
+    option_spec = {"picture": directives.unchanged, "alt": directives.unchanged, "format": directives.unchanged}
 
     def run(self):
         name, env = self.arguments[0], self.state.document.settings.env
         self.state.document.settings.record_dependencies.add(str(RESULTS / f"{name}.json"))
         picture = self.options.get("picture")
-        file = f"{name}_{picture}.png" if picture else f"{name}.png"
+        file = f"{name}{f'_{picture}' if picture else ''}.{self.options.get('format', 'png')}"
         path = Path(env.srcdir) / "_figures" / file
         path.parent.mkdir(exist_ok=True)
         command = [sys.executable, BENCHMARKS / f"{name}.py", "--draw", path]
         subprocess.run(command + (["--picture", picture] if picture else []), check=True)
         return [nodes.image(uri=f"/_figures/{file}", alt=self.options.get("alt", name))]
+
+
+class Measured(Directive):
+    """The rows of the benchmarks that are named, or all."""
+
+    optional_arguments = 20
+
+    def run(self):
+        """As a list-table."""
+        self.state.document.settings.record_dependencies.add(measured.__file__)
+        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 40 25 25 10", ""]
+        for row in [measured.HEAD, *measured.rows(self.arguments)]:
+            for place, text in enumerate(row):
+                code = re.sub("`([^`]+)`", r"``\1``", text)
+                lines.append(f"   {'  -' if place else '* -'} {code}")
+        holder = nodes.Element()
+        holder.document = self.state.document
+        self.state.nested_parse(StringList(lines, source=__file__), 0, holder)
+        return holder.children
 
 
 def _table(columns, rows):
@@ -81,4 +106,5 @@ def setup(app):
     """Called by Sphinx."""
     app.add_directive("results", Results)
     app.add_directive("drawn", Drawn)
+    app.add_directive("measured", Measured)
     return {"parallel_read_safe": True}

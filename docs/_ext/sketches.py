@@ -11,7 +11,14 @@ from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from scipy.interpolate import RectBivariateSpline
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import scale
+
+from sksid import HypergradientSearchCV, hypergradient
 
 INK, TRAIN, VALIDATION, THIRD, FAINT = "#808996", "#4a90d9", "#e0883a", "#45a878", "#80899640"
 STYLE = {
@@ -160,7 +167,91 @@ def cross_fitting(figure):
     _arrow(axes, (5.2, 4.6), (6.6, 4.6))
 
 
-SKETCHES = {sketch.__name__: sketch for sketch in (pass_over_rows, table_row, dual_step, cross_fitting)}
+def descent(figure):
+    """The cross-validated loss over one penalty and over two: what a grid tries, and where a search goes."""
+    figure.set_size_inches(6.4, 3.0)
+    left, right = figure.subplots(1, 2)
+    X, y = load_breast_cancer(return_X_y=True)
+    X = scale(X)
+    powers = np.linspace(-4, 4, 25)
+    left.plot(powers, _losses(X, y, -np.log(10.0) * powers[:, None] * np.ones(30)), color=TRAIN, lw=1.8)
+    grid = np.linspace(-4, 4, 10)
+    values = _losses(X, y, -np.log(10.0) * grid[:, None] * np.ones(30))
+    left.plot(grid, values, "o", ms=7, mfc="none", mew=1.4, color=INK, label="a grid of ten")
+    steps = HypergradientSearchCV(LogisticRegression(C=1e-3), structure="shared", random_state=0).fit(X, y).cv_results_
+    path = np.log10(np.asarray(steps["param_C"], dtype=float))
+    left.plot(path, -steps["mean_test_score"], "o-", ms=4.5, lw=1, color=VALIDATION, label=f"a search, {path.size} steps")
+    left.set(xlabel="log$_{10}$ C", ylabel="cross-validated log loss", ylim=(0.05, 0.5))
+    left.legend(frameon=False, labelcolor=INK)
+
+    random = np.random.default_rng(0)
+    X = random.normal(size=(200, 60))
+    outputs = 0.5 * X[:, :10].sum(axis=1) + 0.15 * X[:, 10:].sum(axis=1)
+    y = (outputs + random.logistic(size=200) > 0).astype(int)
+    blocks = np.repeat(np.eye(2), [10, 50], axis=0)
+    powers, fine = np.linspace(-3, 2, 10), np.linspace(-3, 2, 60)
+    points = -np.log(10.0) * np.stack(np.meshgrid(powers, powers), axis=-1).reshape(-1, 2)
+    loss = _losses(X, y, points @ blocks.T).reshape(10, 10)
+    loss = RectBivariateSpline(powers, powers, loss)(fine, fine)
+    levels = loss.min() + np.geomspace(0.004, 0.6, 12)
+    right.contour(fine, fine, loss, levels=levels, colors=TRAIN, linewidths=np.linspace(1.6, 0.5, 12))
+    tried = np.linspace(-3, 2, 10)
+    right.plot(*map(np.ravel, np.meshgrid(tried, tried)), "o", ms=2.5, color=INK, alpha=0.6)
+    columns = {"a": slice(10), "b": slice(10, 60)}
+    steps = HypergradientSearchCV(LogisticRegression(C=1e-2), structure=columns, random_state=0).fit(X, y).cv_results_
+    places = [np.log10(np.asarray(steps[f"C_{name}"], dtype=float)) for name in "ab"]
+    right.plot(*places, "o-", ms=4.5, lw=1.2, color=VALIDATION)
+    right.set(
+        xlabel="log$_{10}$ C of ten columns that matter",
+        ylabel="log$_{10}$ C of fifty that hardly do",
+        xlim=(-3.1, 2.1),
+        ylim=(-3.1, 2.1),
+    )
+
+
+def _losses(X, y, log_penalties):
+    splits = list(StratifiedKFold(5).split(X, y))
+    return np.array([hypergradient(X, y, splits, log_penalties=row, solver="aid").value for row in log_penalties])
+
+
+def choosing(figure):
+    """Questions from the top, and the structure that each answer leads to."""
+    figure.set_size_inches(6.0, 5.4)
+    axes = _canvas(figure, (0, 12), (-0.6, 11.6))
+    questions = (
+        ("fewer than 100 rows, or fewer than\n30 outside of the largest class?", '"shared"', "one penalty"),
+        (
+            "columns of several kinds: words,\nnumbers, categories, platforms?",
+            '"blocks", a dict, labels',
+            "a penalty for each kind",
+        ),
+        (
+            "do you know something of each\nfeature: a distance, a rank, a rate?",
+            "a function, a matrix",
+            "penalties that follow it",
+        ),
+        ("words, or spreads that mean\nsomething?", '"moments"', "penalties that follow frequency"),
+        (
+            "few features that matter among many,\nand less than some thousand rows?",
+            '["moments", "evidence"]',
+            "with early_stopping=True",
+        ),
+    )
+    for place, (question, structure, meaning) in enumerate(questions):
+        y = 10.6 - 2.05 * place
+        axes.add_patch(FancyBboxPatch((0.2, y - 0.65), 5.9, 1.3, boxstyle="round,pad=0.12", fc="none", ec=TRAIN, lw=1.2))
+        axes.text(3.15, y, question, ha="center", va="center", fontsize=9.5)
+        axes.text(7.6, y + 0.25, structure, va="center", color=TRAIN, fontsize=10.5, family="monospace")
+        axes.text(7.6, y - 0.35, meaning, va="center")
+        _arrow(axes, (6.3, y), (7.45, y))
+        axes.text(6.8, y + 0.2, "yes", ha="center", fontsize=8)
+        _arrow(axes, (3.15, y - 0.8), (3.15, y - 1.3))
+        axes.text(3.3, y - 1.08, "no", va="center", fontsize=8)
+    axes.text(3.15, -0.05, '"auto"', ha="center", va="center", color=TRAIN, fontsize=12, family="monospace")
+    axes.text(4.4, -0.05, "the default: from one penalty to one a feature,\nas far as that helps", va="center")
+
+
+SKETCHES = {sketch.__name__: sketch for sketch in (pass_over_rows, table_row, dual_step, cross_fitting, descent, choosing)}
 
 
 def _canvas(figure, x, y):

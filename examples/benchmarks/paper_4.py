@@ -25,8 +25,9 @@ counts.
 
 Every 50 steps a run is kept beside the results (``results/paper_4.jsonl``; where it stands in the folder ``results/paper_4``):
 stopped, the same command goes on. A run of 300 steps takes 5 to 15 minutes a method; ``--runs`` and ``--methods`` choose,
-``--save`` summarizes what there is. What comes out is said in docs/paper.rst, where a test holds every comparison against the
-numbers.
+``--seconds 0 --save`` summarizes what there is. Beside the methods, 60 heavy-ball steps at λ_0, looked at on their way, show
+what stopping early would do. What comes out is said in docs/paper.rst, where a test holds every comparison against the numbers;
+the first six steps of five runs, ``results/paper_4_first_steps.json``, are those of an earlier version of this script.
 """
 
 import tempfile
@@ -48,7 +49,7 @@ from sksid import sid
 from sksid.problem import TRAIN, make_problem
 from sksid.solvers import BATCH, Dual, Sgd, Steps
 
-STEPS, RUNS, OUTER_STEP, LOOK = 300, 5, 100.0, 50
+STEPS, RUNS, OUTER_STEP, LOOK, EARLY = 300, 5, 100.0, 50, 60
 METRICS = ("validation loss", "validation accuracy", "test accuracy")
 
 
@@ -66,6 +67,10 @@ class Posts:
     def text(self):
         """What ``sksid.sid`` takes."""
         return GradientStep(self)
+
+    def look(self, w, hyper):
+        """METRICS at w of the features that occur."""
+        return common.rounded(self.measures(self.text.coefficients(w), self.text.value(w, hyper, None)))
 
     @property
     def offset(self):
@@ -126,29 +131,38 @@ class Shipped:
 
 @dataclass(frozen=True)
 class HeavyBall:
-    """x ← x + (T(x) − x) + momentum · (the change before), on all rows."""
+    """x ← x + length · (T(x) − x) + momentum · (the change before), on all rows and in single precision."""
 
+    length: float = 1.0
     momentum: float = 0.9
 
     def __call__(self, system, start, n_steps, rng):
         """Where so many steps lead."""
-        x, change = start, 0.0
+        x = start.astype(np.float32)
+        change = np.zeros_like(x)
         for _ in range(n_steps):
-            change = system.apply(x, None) - x + self.momentum * change
+            change *= self.momentum
+            change += self.length * (system.apply(x, None) - x)
             x = x + change
         return x
 
 
 class GradientStep:
-    """Φ, a gradient step of length 100 on all training posts, and E, the validation loss: the map and the outer loss of sid."""
+    """Φ, a gradient step of length 100 on all training posts, and E, the validation loss: the map and the outer loss of sid.
+
+    Only of the features that occur in training posts: the coefficients of others stay zero.
+    """
 
     length, draw, grad_hyper = 100.0, None, None
 
     def __init__(self, data):
         rows = np.flatnonzero(data.problem.roles.role[:, 0] == TRAIN)
-        self.X = data.problem.rows.matrix[rows].astype(np.float64)
-        self.targets, self.targets_val = np.eye(20)[data.problem.roles.labels_of(0)[rows]], np.eye(20)[data.y_val]
-        self.X_val, self.at = data.X_val, (None, None)
+        X = data.problem.rows.matrix[rows].astype(np.float32)
+        self.features, self.n_features = np.unique(X.indices), X.shape[1]
+        self.X, self.X_val = X[:, self.features], data.X_val[:, self.features].astype(np.float32)
+        classes = np.eye(20, dtype=np.float32)
+        self.targets, self.targets_val = classes[data.problem.roles.labels_of(0)[rows]], classes[data.y_val]
+        self.at = (None, None)
 
     def proba(self, w):
         """Of the training posts, remembered while the linear system is solved."""
@@ -156,9 +170,15 @@ class GradientStep:
             self.at = w, softmax(self.X @ w, axis=1)
         return self.at[1]
 
+    def rates(self, hyper):
+        """What the penalty takes off each feature in a step."""
+        return self.length / (20 * self.n_features) * np.exp(hyper[self.features])
+
     def step(self, x, slopes, hyper):
         """Less the gradient that these slopes of the outputs make."""
-        return x - self.length * (self.X.T @ (slopes / len(slopes)) + np.exp(hyper)[:, None] / x.size * x)
+        moved = self.X.T @ (slopes * np.float32(-self.length / len(slopes)))
+        moved += (1.0 - self.rates(hyper)).astype(np.float32)[:, None] * x
+        return moved
 
     def apply(self, w, hyper, draw):
         """Φ."""
@@ -166,12 +186,14 @@ class GradientStep:
 
     def pull_w(self, w, hyper, v, draw):
         """Its derivative in w, transposed, times v."""
-        p, bent = self.proba(w), self.X @ v
+        p, bent = self.proba(w), self.X @ v.astype(np.float32)
         return self.step(v, p * (bent - (p * bent).sum(axis=1, keepdims=True)), hyper)
 
     def pull_hyper(self, w, hyper, v, draw):
         """Its derivative in λ, transposed, times v."""
-        return -self.length / w.size * np.exp(hyper) * (w * v).sum(axis=1)
+        pulled = np.zeros(self.n_features)
+        pulled[self.features] = -self.rates(hyper) * (w * v).sum(axis=1)
+        return pulled
 
     def value(self, w, hyper, draw):
         """E."""
@@ -180,6 +202,12 @@ class GradientStep:
     def grad_w(self, w, hyper, draw):
         """∇₁E."""
         return self.X_val.T @ ((softmax(self.X_val @ w, axis=1) - self.targets_val) / len(self.targets_val))
+
+    def coefficients(self, w):
+        """Of all features."""
+        W = np.zeros((self.n_features, 20), dtype=w.dtype)
+        W[self.features] = w
+        return W
 
 
 @dataclass(frozen=True)
@@ -192,7 +220,7 @@ class General:
 
     def begin(self, data, seed):
         """The state at λ_0."""
-        zero = np.zeros((data.problem.n_features, 20))
+        zero = np.zeros((data.text.features.size, 20))
         return {"w": zero, "v": zero, "epochs": 0, "loss": np.nan}
 
     def step(self, data, state, lam):
@@ -203,7 +231,7 @@ class General:
 
     def look(self, data, state):
         """W, the loss there, epochs."""
-        return state["w"], state["loss"], state["epochs"]
+        return data.text.coefficients(state["w"]), state["loss"], state["epochs"]
 
 
 def both_ways(steps):
@@ -215,7 +243,7 @@ METHODS = {}
 for name, steps in {"Batch": BATCH, "Stoch const": Steps("constant"), "Stoch dec": Steps()}.items():
     METHODS[name], METHODS[f"{name} 75/25"] = both_ways(steps)
 METHODS |= {
-    "Batch, step 100": General(sid.FixedPoint(sampled=False), sid.FixedPoint(0.5, sampled=False)),
+    "Batch, step 100": General(HeavyBall(momentum=0.0), HeavyBall(length=0.5, momentum=0.0)),
     "heavy ball": General(HeavyBall(), HeavyBall()),
     "AID-CG": General(HeavyBall(), sid.ConjugateGradient(), n_adjoint=6),
     "dual": Shipped(Dual(), 10.0),
@@ -233,7 +261,8 @@ def descend(data, name, seed, journal, kept, n_steps, end):
         done, state, lam, spent = joblib.load(kept)
     else:
         done, state, lam, spent = 0, method.begin(data, seed), np.zeros(data.problem.n_features), 0.0
-        journal.add(method=name, seed=seed, step=0, converged=converged(data, lam))
+        if journal.last(method=name, seed=seed) is None:
+            journal.add(method=name, seed=seed, step=0, converged=converged(data, lam))
     while done < n_steps and time.monotonic() < end:
         rows = []
         for _ in range(min(LOOK, n_steps - done)):
@@ -254,14 +283,26 @@ def converged(data, lam):
     return common.rounded(data.measures(solver.coefficients(data.problem, state)[0][0].T, losses[0]))
 
 
+def stopped_early(data):
+    """METRICS after each of so many heavy-ball steps at λ_0, from zero."""
+    hyper, rows = np.zeros(data.problem.n_features), []
+    system = sid.System(lambda x, draw: data.text.apply(x, hyper, draw), lambda rng: None)
+    looked = sid.System(lambda x, draw: rows.append(data.look(x, hyper)) or system.apply(x, draw), system.draw)
+    HeavyBall()(looked, np.zeros((data.text.features.size, 20)), EARLY + 1, None)
+    return rows[1:]
+
+
 def measure(journal, args, n_steps):
-    """All runs that were asked for, method after method within a run."""
+    """All runs that were asked for, one after the other; within a run the methods take LOOK steps in turn."""
     end, folder = time.monotonic() + args.seconds, Path(journal.path).with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(args.runs):
+    for seed in range(args.runs if args.seconds else 0):
         data = posts(seed, args.quick, not args.without_headers)
-        for name in args.methods:
-            descend(data, name, seed, journal, folder / f"{name.replace('/', '-')} {seed}.joblib", n_steps, end)
+        if journal.last(method="stopped early", seed=seed) is None:
+            journal.add(method="stopped early", seed=seed, rows=stopped_early(data))
+        for until in range(min(LOOK, n_steps), n_steps + 1, LOOK):
+            for name in args.methods:
+                descend(data, name, seed, journal, folder / f"{name.replace('/', '-')} {seed}.joblib", until, end)
 
 
 def summary(journal):
@@ -276,7 +317,8 @@ def summary(journal):
         if runs:
             found[name] = _mean([rows for rows, _ in runs], METRICS, ("epochs", "seconds"))
             found[name] |= {"runs": len(runs), "converged": _mean([looks for _, looks in runs], METRICS, ("step",))}
-    return {"methods": found}
+    early = [record["rows"] for record in journal.records if record["method"] == "stopped early"]
+    return {"methods": found, "stopped early": _mean(early, METRICS, ())}
 
 
 def _mean(runs, metrics, units):

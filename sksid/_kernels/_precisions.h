@@ -13,6 +13,7 @@
 #define PADDING (-1e30f)    /* an output that no softmax sees */
 #define ARTANH_TERMS 7
 #define LOG logf
+#define LOG1P log1pf
 #define EXP_TAYLOR(r) \
     (1 + r * (1 + r * (0.5f + r * (1 / 6.f + r * (1 / 24.f + r * (1 / 120.f + r * (1 / 720.f)))))))
 #include ROW_KERNEL
@@ -31,6 +32,7 @@
 #undef PADDING
 #undef ARTANH_TERMS
 #undef LOG
+#undef LOG1P
 #undef EXP_TAYLOR
 
 #define REAL double
@@ -47,6 +49,7 @@
 #define PADDING (-1e300)
 #define ARTANH_TERMS 16
 #define LOG log
+#define LOG1P log1p
 #define EXP_TAYLOR(r) \
     (1 + r * (1 + r * (0.5 + r * (1 / 6. + r * (1 / 24. + r * (1 / 120. + r * (1 / 720. + r * (1 / 5040. + \
     r * (1 / 40320. + r * (1 / 362880. + r * (1 / 3628800. + r * (1 / 39916800. + r / 479001600.))))))))))))
@@ -66,4 +69,5 @@
 #undef PADDING
 #undef ARTANH_TERMS
 #undef LOG
+#undef LOG1P
 #undef EXP_TAYLOR

@@ -307,9 +307,9 @@ def at_solution(constants: Constants, problem: Problem, split: int, coef: NDArra
     (True, 0.25)
     """
     share, squares, n = training(problem, split)
-    loss, targets = problem.loss, problem.loss.targets(problem.roles.labels_of(split), problem.n_outputs)
+    loss, labels = problem.loss, problem.roles.labels_of(split)
     outputs = problem.rows.outputs(np.asarray(coef, dtype=np.float64).T).T
-    residuals = share * loss.gradient(loss.predictions(outputs), targets)
+    residuals = share * loss.gradient(loss.predictions(outputs), labels)
     gradient = np.linalg.norm(problem.rows.pull(residuals.T))
     variance = n * np.sum(residuals**2 * squares) - gradient**2
     _, bend, _ = problem.loss.bounds(problem.n_outputs)

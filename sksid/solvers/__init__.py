@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from sksid._disk_rows import DiskRows
+from sksid._spread import SpreadRows
 from sksid.joint import parts_of
 from sksid.solvers._aid import Aid
 from sksid.solvers._contract import NotFiniteError, Progress, Solver, check_supported, each_split, tighten
@@ -40,6 +42,7 @@ CONTRACT = sorted({*Solver.__annotations__, *(name for name in vars(Solver) if n
 DIRECT_UNKNOWNS = 700
 WIDE, VERY_WIDE = 1.5, 4.0  # features a row from which a rotation of dense rows pays: for few unknowns, and for many
 FEW_ROTATED = 2000  # rows × outputs
+NARROW = 1000  # features up to which one fit of two classes takes Newton's method, whose products are much shorter than visits
 
 
 def resolve(solver: Any) -> Solver:
@@ -83,8 +86,9 @@ def choose(problem: Any) -> Solver:
     """The solver of ``solver="auto"``: ``Aid`` where rows are dense and few unknowns make a Hessian cheap, ``Relay`` elsewhere.
 
     On few dense features a factorization is fast, where ``Dual`` may need hundreds of epochs; dense rows of more features than
-    there are rows are rotated first. Elsewhere ``Relay`` starts with ``Dual``, and goes on with ``Aid`` where that one would
-    take too long. (The table that this rests on is printed by examples/benchmarks/solver_costs.py.)
+    there are rows are rotated first. ``Aid`` also makes the final fit of two classes on few features, sparse or not. Rows on
+    disk have ``Dual`` alone, rows on a cluster ``Aid``. Elsewhere ``Relay`` starts with ``Dual``, and goes on with ``Aid``
+    where that one would take too long. (The table that this rests on is printed by examples/benchmarks/solver_costs.py.)
 
     Parameters
     ----------
@@ -99,6 +103,10 @@ def choose(problem: Any) -> Solver:
     'Aid'
     """
     parts = parts_of(problem)
+    if any(isinstance(part.rows, DiskRows) for part in parts):
+        return Dual()
+    if any(isinstance(part.rows, SpreadRows) for part in parts):
+        return Aid()
     unknowns = max((part.n_features + 1) * part.n_outputs for part in parts)
     dense = not any(part.rows.is_sparse for part in parts)
     if dense:
@@ -107,4 +115,7 @@ def choose(problem: Any) -> Solver:
             return Rotated(Aid())
         if wide > VERY_WIDE:
             return Rotated(Relay())
+    narrow = all(part.n_outputs == 1 and part.n_features <= NARROW for part in parts)
+    if narrow and not any(part.has_validation for part in parts):
+        return Aid()
     return Aid() if dense and unknowns <= DIRECT_UNKNOWNS else Relay()

@@ -59,7 +59,7 @@ class AidState:
     tols: NDArray
     unit: float
     least: NDArray
-    spent: float
+    spent: preconditioners.Spent = preconditioners.Spent()
     preconditioner: Any = None
     before: Any = None
     is_new: bool = True
@@ -159,7 +159,6 @@ class Aid:
             tols=self._first,
             unit=float(np.exp(-0.5 * problem.log_scale)),
             least=np.ones(F),
-            spent=preconditioners.CREDIT * costs.product,
         )
 
     def advance(self, problem: Problem, state: AidState, n_epochs: float = 1.0) -> AidState:
@@ -255,7 +254,7 @@ class Aid:
                 break
         solved = replace(solved, x=x)
         state.least = np.minimum(np.minimum(1.3 * state.least, 1.0), solved.least)
-        state.spent += max(0, solved.n_iter - preconditioners.USUAL) * costs.product
+        state.spent = state.spent.plus(max(0, solved.n_iter - preconditioners.USUAL) * costs.product)
         return solved
 
     def rescale(self, problem: Problem, state: AidState, log_penalties: NDArray) -> AidState:

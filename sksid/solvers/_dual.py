@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sksid._compact import elementwise, own
-from sksid._kernels import _dual as kernels
 from sksid.objective import log_gradient
 from sksid.problem import Problem
+from sksid.solvers import _passes as passes
 from sksid.solvers._contract import Progress, check_finite, is_count, is_positive, require
 from sksid.solvers._dual_state import (
     SUM,
@@ -90,7 +90,7 @@ class Dual:
         state = zeros_at(problem, log_penalties, proximal_weight=self.proximal_weight, seed=seed)
         state.least_proximal_weight = least_weight(problem, log_penalties, state.dtype)
         _hold(problem, state)
-        set_weights(problem, state, kernels.evaluate(problem, state, 0, min(problem.n_rows, SAMPLE)))
+        set_weights(problem, state, passes.evaluate(problem, state, 0, min(problem.n_rows, SAMPLE)))
         return state if start is None else self._start_at(problem, state, start)
 
     def _start_at(self, problem, state, models):
@@ -105,7 +105,7 @@ class Dual:
         state.table[-1, :used] = np.concatenate([np.concatenate(intercept) for _, intercept in sides])
         state.table[:, state.inverses] = 0
         for start, stop in ranges(problem, state):
-            kernels.advance(problem, replace(state, reference_step=0.0), np.arange(start, stop), 1)
+            passes.advance(problem, replace(state, reference_step=0.0), np.arange(start, stop), 1)
         state.table[:, state.inverses] = inverse
         rebuilt(problem, state)
         if n_sides == 1:
@@ -125,17 +125,17 @@ class Dual:
 
         A call for whole epochs drops what is left of an unfinished one, so that its losses count every row once.
         """
-        n_blocks = -(-problem.n_rows // self.block_size)
+        n_blocks = problem.rows.n_visits(self.block_size)
         todo = max(1, round(n_epochs * n_blocks))
         if todo >= n_blocks:
             state.pending = state.pending[:0]
         per_call = max(1, rows_per_call(problem, state) // self.block_size)
         while todo:
             if not state.pending.size:
-                state.pending = state.random.permutation(n_blocks)
+                state.pending = problem.rows.visits(state.random, self.block_size)
             n = min(todo, per_call, state.pending.size)
             blocks, state.pending = state.pending[:n].copy(), state.pending[n:]
-            sums = kernels.advance(problem, state, blocks, self.block_size)
+            sums = passes.advance(problem, state, blocks, self.block_size)
             check_finite(sums, "dual")
             self._remember(problem, state, sums, n / n_blocks)
             todo -= n
@@ -158,11 +158,13 @@ class Dual:
         rounds = min(self.revisits, int(0.5 * problem.n_rows / rows.size)) if rows.size else 0
         if rounds == 0:
             return
-        visits = np.concatenate([state.random.permutation(rows) for _ in range(rounds)])
-        per_call = rows_per_call(problem, state)
         still = replace(state, reference_step=0.0)  # the intercept's reference waits for the rows that are not visited
+        own, still, places = passes.at_hand(problem, still, rows)
+        visits = np.concatenate([state.random.permutation(places) for _ in range(rounds)])
+        per_call = rows_per_call(problem, state)
         for start in range(0, visits.size, per_call):
-            check_finite(kernels.advance(problem, still, visits[start : start + per_call], 1), "dual")
+            check_finite(passes.advance(own, still, visits[start : start + per_call], 1), "dual")
+        passes.put_back(state, still, rows)
         state.n_epochs += visits.size / problem.n_rows
 
     def _remember(self, problem, state, sums, fraction):
@@ -196,7 +198,8 @@ class Dual:
         shrink = float(np.exp(min(0.0, self.keep_coef * change)))
         state.log_penalties = own(log_penalties)
         state.least_proximal_weight = least_weight(problem, log_penalties, state.dtype)
-        state.duals *= shrink
+        if shrink != 1.0:  # duals may lie on disk
+            state.duals *= shrink
         state.imbalance *= shrink
         vectors = np.s_[state.unpenalized, : state.used]
         kept, penalties = state.table[vectors], elementwise(np.exp, state.log_penalties)
@@ -207,7 +210,7 @@ class Dual:
             penalties = np.ascontiguousarray(np.broadcast_to(penalties, (state.n_inverses, problem.n_features)))
         elif penalties.ndim > 1:
             penalties = penalties[0]
-        kernels.rescale(problem, state, penalties, shrink)
+        passes.rescale(problem, state, penalties, shrink)
         state.reference = kept - shrink * (kept - state.reference)
         state.table[vectors] = kept
         return state
@@ -217,13 +220,14 @@ class Dual:
         if rows is None:
             sums = state.recent_sums
             return sums[:, SUM["validation_loss"]] / np.maximum(sums[:, SUM["validation_weight"]], TINY)
-        duals = np.zeros((rows.n_rows, *state.imbalance.shape), dtype=state.dtype)
-        bare = replace(state, duals=duals, residuals=np.zeros((rows.n_rows, 2), dtype=state.dtype))
+        room = rows.rows.room
+        duals, residuals = (room((rows.n_rows, *shape), state.dtype) for shape in (state.imbalance.shape, (2,)))
+        bare = replace(state, duals=duals, residuals=residuals)
         return _evaluate(rows, bare, losses_only=True)[:, SUM["validation_loss"]]
 
     def log_gradient(self, problem: Problem, state: DualState) -> NDArray:
         """∂F/∂log λ, in the shape of the log penalties, Eq. (4)."""
-        inner = kernels.contract(problem, state)
+        inner = passes.contract(problem, state)
         if inner.ndim > state.log_penalties.ndim:
             inner = inner.sum(axis=0)
         inner = inner.reshape(-1, inner.shape[-1]) if state.log_penalties.ndim == 2 else inner
@@ -266,7 +270,7 @@ class Dual:
 
 
 def _evaluate(problem, state, losses_only=False):
-    sums = np.sum([kernels.evaluate(problem, state, *part, losses_only) for part in ranges(problem, state)], axis=0)
+    sums = np.sum([passes.evaluate(problem, state, *part, losses_only) for part in ranges(problem, state)], axis=0)
     check_finite(sums, "dual")
     return sums
 

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sksid._compact import elementwise, own
-from sksid._kernels import _dual as kernels
+from sksid._disk_rows import DiskRows
 from sksid._kernels._layout import CACHE_LINE, SUMS, dual_width
 from sksid.problem import Problem
+from sksid.solvers import _passes as passes
 
 TINY = np.finfo(float).tiny
 REFERENCE_STEPS = 2.0  # of the proximal point method in an epoch
@@ -109,8 +110,8 @@ def zeros_at(problem: Problem, log_penalties, *, proximal_weight, seed) -> DualS
     state = DualState(
         table=zeros_on_line(problem.n_features + 1, n_sides * n_vectors, dtype, n_inverses),
         n_inverses=n_inverses,
-        duals=np.zeros((problem.n_rows, n_sides, n_vectors), dtype=dtype),
-        residuals=np.zeros((problem.n_rows, 2), dtype=dtype),
+        duals=problem.rows.room((problem.n_rows, n_sides, n_vectors), dtype),
+        residuals=problem.rows.room((problem.n_rows, 2), dtype),
         imbalance=np.zeros((n_sides, n_vectors)),
         reference_step=REFERENCE_STEPS / problem.n_rows,
         proximal_weight=proximal_weight,
@@ -153,8 +154,10 @@ def widened(problem: Problem, state: DualState) -> DualState:
     table = zeros_on_line(problem.n_features + 1, state.used, np.float64, state.n_inverses)
     table[:-1, state.inverses] = np.atleast_2d(elementwise(_inverse, state.log_penalties)).T
     table[at, columns] = kept
-    wide = {name: getattr(state, name).astype(np.float64) for name in ("duals", "residuals", "reference")}
-    return rebuilt(problem, replace(state, table=table, **wide))
+    wide = replace(state, table=table, reference=state.reference.astype(np.float64))
+    wide.duals, wide.residuals = (problem.rows.room(part.shape, np.float64) for part in (state.duals, state.residuals))
+    wide.duals[...], wide.residuals[...] = state.duals, state.residuals
+    return rebuilt(problem, wide)
 
 
 def rebuilt(problem: Problem, state: DualState) -> DualState:
@@ -164,7 +167,7 @@ def rebuilt(problem: Problem, state: DualState) -> DualState:
     state.table[:-1, : state.used] = 0
     state.imbalance[:] = 0
     for start, stop in ranges(problem, state):
-        kernels.rebuild(problem, state, start, stop)
+        passes.rebuild(problem, state, start, stop)
     state.reference = kept - state.table[vectors]
     state.table[vectors] = kept
     return state
@@ -190,6 +193,8 @@ def _inverse(log_penalties):
 
 def rows_per_call(problem: Problem, state: DualState, work: float = 2e8) -> int:
     """Rows for one kernel call of so many multiply-adds: some tenths of a second, so that Ctrl-C soon takes effect."""
+    if isinstance(problem.rows, DiskRows):
+        return problem.n_rows  # a call of a kernel for each block
     each = problem.rows.n_entries * state.table.shape[1] / problem.n_rows
     return max(1, int(work / (each + 1)))
 

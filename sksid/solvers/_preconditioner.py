@@ -6,7 +6,7 @@ Hessian of each split. Which is built when is a ski rental: a dearer one once it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,16 @@ from sksid.solvers import _directions as directions
 DIAGONAL, MEAN, ROWS, WHOLE, SPLITS = range(5)
 USUAL = 4  # iterations of a solve that no better preconditioner would save
 CREDIT = 12.0  # products that a first one may cost
+LOOK = 3.0  # products after which the directions of rows are looked at first; then each time that twice as many are spent
 MEMORY = 3e7  # numbers in all its matrices
 CONDITION_IN_SINGLE = 1e5  # up to which the inverse of a matrix with a diagonal of 1 is applied in float32
+ONE_INVERSE = 1000  # unknowns up to which the one whole Hessian of all splits is inverted
 SMALL = 200  # unknowns up to which inverses are formed, which takes three times as long, and applied all at once
 LIFTS = (1e-12, 1e-9, 1e-6, 1e-3)  # of a diagonal of 1, against rounding
 
 # estimated nanoseconds of a multiply-add: in dense and in sparse products, in a factorization in float64 and in float32; of an
-# output's curvature; of a number that is read from memory
-DENSE, SPARSE, FACTOR, SINGLE, CURVATURE, READ = 0.035, 1.0, 0.05, 0.015, 3.0, 0.5
+# output's curvature; of a number that is read from memory; of the calls around a product
+DENSE, SPARSE, FACTOR, SINGLE, CURVATURE, READ, CALL = 0.035, 1.0, 0.05, 0.015, 1.5, 0.5, 1.5e5
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +69,40 @@ class Costs:
     factorize: dict[int, float]
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What iterations have cost, in estimated nanoseconds, that a better preconditioner might have saved.
+
+    Attributes
+    ----------
+    since_built : float
+        Since the last one was made: pays for another one of its kind, at the W of the day.
+    since_new : float
+        Since one was made of a kind that there had not been: pays for a dearer kind.
+    looked : float
+        Of that, what was spent when the directions of rows were looked at last.
+    """
+
+    since_built: float = 0.0
+    since_new: float = 0.0
+    looked: float = 0.0
+
+    def plus(self, cost: float) -> "Spent":
+        """With what a solve has cost."""
+        return replace(self, since_built=self.since_built + cost, since_new=self.since_new + cost)
+
+
 def product_cost(rows: Any, n_vectors: int) -> float:
-    """Of one Hessian product for so many vectors, in estimated nanoseconds."""
+    """Of the arithmetic of one Hessian product for so many vectors, in estimated nanoseconds."""
     return n_vectors * (2.0 * rows.n_entries * (SPARSE if rows.is_sparse else DENSE) + CURVATURE * rows.n_rows)
 
 
 def costs_of(objective: Objective, max_direct: int) -> Costs:
     """Of every kind that fits the memory and whose use costs no more than a few products."""
+    if not objective.at_hand:
+        return Costs(1.0, {DIAGONAL: 1.0}, {})
     n, K, F, m = objective.weights.shape[1], objective.n_outputs, objective.n_splits, objective.penalties.shape[-1]
-    product = product_cost(objective.products.rows, F * K)
+    product = CALL + product_cost(objective.products.rows, F * K)
     gram, third, unknowns = n * m * (m * DENSE + 1.0), FACTOR / 3.0, K * m
     build, factorize = {DIAGONAL: product}, {}
     if max_direct and 2 * m * m <= MEMORY and 2.0 * m * m * F * K * DENSE <= 3.0 * product:
@@ -90,22 +117,26 @@ def costs_of(objective: Objective, max_direct: int) -> Costs:
 
 
 def improve(
-    now: Preconditioner | None, costs: Costs, objective: Objective, point: Point, W: NDArray, spent: float
-) -> tuple[Preconditioner, float]:
-    """The preconditioner to go on with, and what is left of ``spent``: of iterations that a better one might have saved."""
-    affordable = [kind for kind, cost in costs.build.items() if cost <= spent]
-    chosen = max(affordable, default=DIAGONAL)
+    now: Preconditioner | None, costs: Costs, objective: Objective, point: Point, W: NDArray, spent: Spent
+) -> tuple[Preconditioner, Spent]:
+    """The preconditioner to go on with, and what is spent from there."""
     if now is None:
-        return build(chosen, objective, point, W), 0.0 if affordable else spent
-    if chosen < WHOLE and spent > 3.0 * costs.product:
-        rows = directions.strongest(objective, point, W)
-        if rows is not None and rows.cost * SINGLE <= spent:
-            return Preconditioner(ROWS, rows.divide(objective), objective.penalties), 0.0
-    if chosen >= now.kind and chosen in affordable:
-        return build(chosen, objective, point, W), 0.0
+        affordable = [kind for kind, cost in costs.build.items() if cost <= CREDIT * costs.product]
+        return build(max(affordable, default=DIAGONAL), objective, point, W), Spent()
+    dearer = [kind for kind, cost in costs.build.items() if kind > now.kind and cost <= spent.since_new]
+    if dearer:
+        return build(max(dearer), objective, point, W), Spent()
+    paid = spent.since_built if now.kind == ROWS else spent.since_new
+    if objective.at_hand and now.kind <= ROWS and paid > 2.0 * spent.looked + LOOK * costs.product:
+        rows, spent = directions.strongest(objective, point, W), replace(spent, looked=paid)
+        if rows is not None and rows.cost * SINGLE <= paid:
+            return Preconditioner(ROWS, rows.divide(objective), objective.penalties), Spent()
+    if costs.build.get(now.kind, np.inf) <= spent.since_built:
+        return build(now.kind, objective, point, W), replace(spent, since_built=0.0)
     moved = now.grams is not None and not np.array_equal(now.penalties, objective.penalties)
-    if moved and costs.factorize[now.kind] <= max(spent, 2.0 * costs.product):
-        return factorized(now.kind, now.grams, objective, W), max(0.0, spent - costs.factorize[now.kind])
+    if moved and costs.factorize[now.kind] <= max(spent.since_built, 2.0 * costs.product):
+        left = max(0.0, spent.since_built - costs.factorize[now.kind])
+        return factorized(now.kind, now.grams, objective, W), replace(spent, since_built=left)
     return now, spent
 
 
@@ -125,9 +156,10 @@ def build(kind: int, objective: Objective, point: Point, W: NDArray) -> Precondi
 def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> Preconditioner:
     """The same matrices at the objective's penalties."""
     own = np.broadcast_to(objective.penalty_curvature(W), W.shape)
-    if kind == MEAN:
-        inverse = _inverse(grams[0], own.mean(axis=(0, 1)))
-        return Preconditioner(kind, lambda x: inverse(x.reshape(-1, x.shape[-1])).reshape(x.shape), objective.penalties, grams)
+    if kind == MEAN or kind == WHOLE and own[0].size <= ONE_INVERSE:
+        mean = own.mean(axis=(0, 1))[None] if kind == MEAN else own.mean(axis=0)
+        inverse = _inverse(_whole(grams[0], mean))
+        return Preconditioner(kind, lambda x: inverse(x.reshape(-1, mean.size)).reshape(x.shape), objective.penalties, grams)
     own = own if kind == SPLITS else own.mean(axis=0, keepdims=True)
     factors = [_cholesky(_whole(gram, part)) for gram, part in zip(grams, own, strict=True)]
     multiply = _by_inverses(factors) if own[0].size <= SMALL else _by_factors(factors)
@@ -139,16 +171,17 @@ def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> P
 
 
 def _cholesky(H):
-    """A lower factor of H, scaled to a diagonal of 1, and the scale; H is overwritten."""
+    """A lower factor of H, scaled to a diagonal of 1, the scale, and the norm of what is factorized; H is overwritten."""
     scale = 1.0 / np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny ** 0.5))
     H *= scale[:, None]
     H *= scale
+    norm = float(np.abs(H).sum(axis=0).max())
     for lift in LIFTS:  # as much as rounding asks for
         H[np.diag_indices_from(H)] = 1.0 + lift
         factor, failed = lapack.dpotrf(H, lower=1)
         if not failed:
             break
-    return factor, scale
+    return factor, scale, norm
 
 
 def _inverted(factor):
@@ -158,11 +191,10 @@ def _inverted(factor):
     return inverse
 
 
-def _inverse(gram, own):
-    """Multiplication of arrays (n, n_features + 1) by (gram + diag(own))⁻¹, in float32 where that stays positive definite."""
-    factor, scale = _cholesky(_whole(gram, own[None]))
+def _inverse(H):
+    """Multiplication of arrays (n, size) by H⁻¹, in float32 where that stays positive definite; H is overwritten."""
+    factor, scale, norm = _cholesky(H)
     inverse = _inverted(factor)
-    norm = (scale * (np.abs(gram) @ scale + own * scale)).max()
     if norm * np.abs(inverse).sum(axis=0).max() < CONDITION_IN_SINGLE:
         inverse = inverse.astype(np.float32)
     return lambda x: ((x * scale).astype(inverse.dtype, copy=False) @ inverse) * scale
@@ -182,7 +214,7 @@ def _whole(gram, own):
 
 def _by_inverses(factors):
     """Multiplication of arrays (n, rows, size) by the inverse of each of n small matrices, in one call."""
-    inverses = np.stack([_inverted(factor) * scale * scale[:, None] for factor, scale in factors])
+    inverses = np.stack([_inverted(factor) * scale * scale[:, None] for factor, scale, _ in factors])
     return lambda x: x @ inverses
 
 
@@ -192,7 +224,7 @@ def _by_factors(factors):
     def multiply(x):
         pairs = zip(factors, x, strict=True)
         return np.stack(
-            [cho_solve((factor, True), (part * scale).T, check_finite=False).T * scale for (factor, scale), part in pairs]
+            [cho_solve((factor, True), (part * scale).T, check_finite=False).T * scale for (factor, scale, _), part in pairs]
         )
 
     return multiply

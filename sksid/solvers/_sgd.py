@@ -276,7 +276,7 @@ def _look(problem, state, split, weights):
     outputs = problem.rows.outputs(table[:-1, :K]) + table[-1, :K]
     predictions = np.zeros((problem.n_rows, padded), dtype=problem.dtype)
     predictions[:, :K] = loss.predictions(outputs.T).T
-    slopes = loss.gradient(predictions[:, :K].T, loss.targets(labels, K).astype(problem.dtype)).T
+    slopes = loss.gradient(predictions[:, :K].T, labels).T
     state.losses[split] = val @ loss.values(outputs.T, labels)
     pushed = np.hstack([slopes * val[:, None], slopes * weights[:, None]])
     last = pushed.sum(axis=0, keepdims=True, dtype=np.float64) * problem.fit_intercept

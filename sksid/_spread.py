@@ -1,0 +1,333 @@
+"""Rows on the workers of a Dask cluster, and their part in the objective of each level: a map over chunks, a sum in pairs.
+
+Workers keep their chunks, roles, outputs and predictions; W goes to them, and sums come back. Chunks, not workers, decide in
+which order parts are added up, so that results are the same, bit for bit, whatever workers there are. Everything that a worker
+holds is a Dask future that tells how it was made: where a worker is lost, Dask makes its chunks anew on another one.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from sksid._checks import check_size
+from sksid._products import Products
+from sksid._sources import as_matrix
+from sksid.objective import Array, Objective, Point
+from sksid.rows import Rows, as_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """An array whose last axis is the rows, in one part for each chunk; arithmetic is done where the parts are.
+
+    Attributes
+    ----------
+    client : distributed.Client
+    parts : list of distributed.Future
+    """
+
+    client: Any
+    parts: list
+
+    __array_ufunc__ = None  # so that numpy leaves a product to ``__rmul__``
+
+    def __add__(self, other: "Spread") -> "Spread":
+        return self.map(np.add, other)
+
+    def __rmul__(self, scale: NDArray) -> "Spread":
+        return self.map(np.multiply, scale)
+
+    def __setitem__(self, splits: Any, value: float) -> None:
+        self.parts[:] = self.map(_with, splits, value).parts
+
+    def __deepcopy__(self, memo: dict) -> "Spread":
+        return Spread(self.client, list(self.parts))
+
+    def map(self, function: Callable, *others: Any) -> "Spread":
+        """``function`` of each part and of the parts of the others, or of these themselves where they are no Spread."""
+        each = [other.parts if isinstance(other, Spread) else [other] * len(self.parts) for other in others]
+        parts = zip(self.parts, *each, strict=True)
+        return Spread(self.client, [self.client.submit(function, *own, pure=False) for own in parts])
+
+    def there(self, value: Any) -> Any:
+        """A value on some worker, as a future that can be made anew."""
+        return self.client.submit(_same, value, pure=False)
+
+    def sum(self) -> Any:
+        """The sum of the parts, in pairs of neighbors, at the client."""
+        parts = self.parts
+        while len(parts) > 1:
+            pairs = [self.client.submit(_add, *parts[i : i + 2], pure=False) for i in range(0, len(parts) - 1, 2)]
+            parts = pairs + parts[2 * len(pairs) :]
+        return parts[0].result()
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadRows:
+    """Chunks of rows on workers, in their order: row i is sample i.
+
+    Attributes
+    ----------
+    chunks : Spread of Rows
+    starts : ndarray of shape (n_chunks + 1,), int64
+    n_features : int
+    dtype : numpy dtype
+    is_sparse : bool
+    n_entries : int
+    squared_norms : ndarray of shape (n_rows,), float64
+    mean_log_square : float
+    """
+
+    chunks: Spread
+    starts: NDArray
+    n_features: int
+    dtype: Any
+    is_sparse: bool
+    n_entries: int
+    squared_norms: NDArray
+    mean_log_square: float
+
+    def __deepcopy__(self, memo: dict) -> "SpreadRows":
+        return self
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def samples(self) -> NDArray:
+        """The sample of each row, which is its number, (n_rows,)."""
+        return np.arange(self.n_rows)
+
+    @property
+    def places(self) -> list[slice]:
+        """Which of all rows each chunk has."""
+        return [slice(int(a), int(b)) for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)]
+
+    def each(self) -> Iterator[tuple[slice, Rows]]:
+        """The chunks, one after the other at the client, and which of all rows they are."""
+        for place, part in zip(self.places, self.chunks.parts, strict=True):
+            yield place, part.result()
+
+    def mean_squares(self, weights: NDArray) -> NDArray:
+        """Σ_i weights_i x_ij², (n_features,), for weights that sum to 1."""
+        own = Spread(self.chunks.client, [self.chunks.there(weights[place]) for place in self.places])
+        return self.chunks.map(_mean_squares, own).sum()
+
+    def objective(self, whole: Objective) -> Objective:
+        """The same objective, its rows on the workers."""
+        labels, weights = np.broadcast_to(whole.labels, (len(whole.labels), self.n_rows)), whole.weights
+        nowhere, here = cast(Any, None), cast(Any, SpreadProducts(self))
+        empty = replace(whole, products=nowhere, labels=labels[:, :0], weights=weights[:, :0])
+        own = [replace(empty, labels=labels[:, place], weights=weights[:, place]) for place in self.places]
+        roles = Spread(self.chunks.client, [self.chunks.there(one) for one in own])
+        return SpreadObjective(
+            products=here,
+            labels=labels[:, :0],
+            weights=weights.sum(axis=1, keepdims=True),
+            penalties=whole.penalties,
+            n_outputs=whole.n_outputs,
+            fit_intercept=whole.fit_intercept,
+            loss=whole.loss,
+            penalty=whole.penalty,
+            local=self.chunks.map(_local, roles),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadProducts:
+    """What solvers ask of an objective's ``products`` whose rows are elsewhere."""
+
+    rows: SpreadRows
+
+    @contextmanager
+    def threads(self, n_jobs: int | None) -> Any:
+        """Themselves: workers are where the work is done."""
+        yield self
+
+    def in_single(self) -> "SpreadProducts":
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadObjective(Objective):
+    """An objective whose rows, outputs and predictions are on workers; its weights are their sums, (n_splits, 1).
+
+    Attributes
+    ----------
+    local : Spread of Objective
+        Of each chunk, with penalties of zero.
+    """
+
+    local: Any = None
+
+    at_hand = False
+
+    def __deepcopy__(self, memo: dict) -> "SpreadObjective":
+        return self
+
+    def outputs(self, W: Array) -> Any:
+        """X W + b, a Spread of (n_splits, n_outputs, n_rows of the chunk)."""
+        return self.local.map(_outputs, self.local.there(W))
+
+    def point(self, outputs: Any) -> Point:
+        """The rows' outputs and predictions."""
+        return Point(outputs, self.local.map(_predictions, outputs))
+
+    def losses(self, outputs: Any) -> Array:
+        """The weighted sum of the rows' losses in each split, (n_splits,)."""
+        return self.local.map(_losses, outputs).sum()
+
+    def gradient(self, point: Point, W: Array) -> Array:
+        """∂/∂W, in the shape of W."""
+        return self.local.map(_gradient, point.predictions).sum() + self.penalty.gradient(W, self.penalties)
+
+    def hessian_product(self, point: Point, W: Array, U: Array) -> Array:
+        """The Hessian at W times U, in the shape of W."""
+        products = self.local.map(_curved, point.predictions, self.local.there(U))
+        return products.sum() + self.penalty_curvature(W) * U
+
+    def hessian_diagonal(self, point: Point, W: Array) -> Array:
+        """In the shape of W."""
+        return self.local.map(_diagonal, point.predictions).sum() + self.penalty_curvature(W)
+
+
+# ---- what is done on a worker --------------------------------------------------------------------------------------------
+
+
+def _same(value):
+    return value
+
+
+def _add(first, second):
+    return first + second
+
+
+def _with(values, splits, value):
+    changed = values.copy()
+    changed[splits] = value
+    return changed
+
+
+def _outputs(objective, W):
+    return objective.outputs(_aligned(W))
+
+
+def _aligned(values):
+    """What has come over a wire, where it begins anywhere, as kernels take it."""
+    return np.require(values, requirements=["A"])
+
+
+def _local(rows, empty):
+    products = Products(rows, len(empty.weights) * empty.n_outputs)
+    return replace(empty, products=products, labels=_aligned(empty.labels), weights=_aligned(empty.weights))
+
+
+def _mean_squares(rows, weights):
+    return rows.mean_squares(weights)
+
+
+def _predictions(objective, outputs):
+    return objective.point(_aligned(outputs)).predictions
+
+
+def _losses(objective, outputs):
+    return objective.losses(_aligned(outputs))
+
+
+def _gradient(objective, predictions):
+    return objective.pull(objective._slopes(_aligned(predictions), objective.labels, objective.weights))
+
+
+def _curved(objective, predictions, U):
+    U = _aligned(U)
+    return _rows_only(objective.hessian_product(Point(None, _aligned(predictions)), U, U), objective, U)
+
+
+def _diagonal(objective, predictions):
+    point = Point(None, _aligned(predictions))
+    empty = np.zeros((*predictions.shape[:2], objective.penalties.shape[-1]))
+    return _rows_only(objective.hessian_diagonal(point, empty), objective, np.ones_like(empty))
+
+
+def _rows_only(value, objective, U):
+    """Without what stands for penalties where there are none, the curvature of an intercept that is held at zero."""
+    return value - objective.penalty_curvature(U) * U
+
+
+def as_chunk(X: Any) -> Rows:
+    """A chunk of a Dask array as rows."""
+    X = as_matrix(X, "a chunk")
+    if sp.issparse(X):
+        X.data = _aligned(X.data)
+    else:
+        X = _aligned(X)
+    return as_rows(X, np.arange(X.shape[0]))
+
+
+def _look(rows):
+    """What is kept of a chunk at the client, or why it cannot be used."""
+    bad = np.flatnonzero(~np.isfinite(rows.values))
+    if bad.size:
+        row = int(np.searchsorted(rows.indptr, bad[0], side="right")) - 1
+        return f"row {row} of it has {rows.values[bad[0]]}. Impute or drop such rows."
+    try:
+        check_size(rows.values, "its entries", "Scale the features.")
+    except ValueError as error:
+        return str(error)
+    return rows.n_rows, rows.n_features, rows.dtype, rows.is_sparse, rows.n_entries, rows.squared_norms, rows.mean_log_square
+
+
+def is_dask(X: Any) -> bool:
+    """Whether it is a collection of Dask."""
+    return type(X).__module__.partition(".")[0] == "dask"
+
+
+def computed(value: Any) -> Any:
+    """What a collection of Dask stands for; any other value as it is."""
+    return value.compute() if is_dask(value) else value
+
+
+def spread_rows(X: Any) -> SpreadRows:
+    """The chunks of a Dask array as rows on the workers of the client that is in use, each of which is looked at once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where there is no client, or the array is in chunks of columns, or not finite.
+    """
+    from dask import delayed
+    from distributed import default_client
+
+    try:
+        client = default_client()
+    except ValueError as error:
+        raise ValueError("X is a Dask array, and there is no cluster. Make a client first: distributed.Client().") from error
+    if not hasattr(X, "numblocks"):
+        raise TypeError(f"X is a {type(X).__name__} of Dask. Give an array: X.to_dask_array(lengths=True).")
+    if X.ndim != 2 or X.numblocks[1] != 1:
+        raise ValueError(f"X is in chunks {X.numblocks}, some of which have a part of the columns. Use X.rechunk({{1: -1}}).")
+    chunks = Spread(client, client.compute([delayed(as_chunk)(part) for part in X.to_delayed().ravel()]))
+    looks = client.gather(chunks.map(_look).parts)
+    for number, look in enumerate(looks):
+        if isinstance(look, str):
+            raise ValueError(f"X: chunk {number} cannot be used: {look}")
+    sizes, widths, dtypes, sparse, entries, norms, logs = zip(*looks, strict=True)
+    if len(set(widths)) > 1 or len(set(dtypes)) > 1:
+        raise ValueError(f"X has chunks of {set(widths)} columns and types {set(map(str, dtypes))}. Give all chunks alike.")
+    weights = np.where(np.isfinite(logs), entries, 0.0)
+    mean = float(weights @ np.where(weights > 0, logs, 0.0) / weights.sum()) if weights.any() else -np.inf
+    starts = np.cumsum([0, *sizes], dtype=np.int64)
+    return SpreadRows(chunks, starts, widths[0], dtypes[0], any(sparse), sum(entries), np.concatenate(norms), mean)
+
+
+def predicted(method: Callable, X: Any) -> NDArray:
+    """What a method of a fitted model makes of the rows of a Dask array, chunk by chunk."""
+    import dask
+
+    return np.concatenate(dask.compute(*(dask.delayed(method)(part) for part in X.to_delayed().ravel())))

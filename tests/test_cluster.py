@@ -1,0 +1,137 @@
+"""Rows on a Dask cluster of two processes: the same results as in memory, whatever workers there are, and where one is lost.
+
+Skipped where Dask is not installed; ``pip install -e '.[test,dask]'`` installs it.
+"""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import scale
+
+from sksid import HypergradientSearchCV, blocks, logistic
+from sksid.problem import make_problem, problem_of
+from sksid.solvers import Aid
+
+da = pytest.importorskip("dask.array", reason="dask is not installed")
+distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+
+X, Y = load_breast_cancer(return_X_y=True)
+X = scale(X)
+SPLITS = list(KFold(3, shuffle=True, random_state=0).split(X))
+
+
+@pytest.fixture(scope="module")
+def client():
+    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 60}
+    with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+def chunked(X, size=200):
+    return da.from_array(X, chunks=(size, -1), asarray=False)
+
+
+def solved(problem, after_an_epoch=lambda: None):
+    state = Aid().init(problem, np.full(problem.n_features, 0.5))
+    state = Aid().advance(problem, state)
+    after_an_epoch()
+    state, result = logistic.solve(problem, Aid(), state, rtol=1e-4)
+    return state, result
+
+
+def kill_a_worker(client):
+    """The process that has the first chunk, as the kernel ends one that has used up its memory."""
+    processes = client.run(os.getpid)
+    os.kill(processes[min(processes)], signal.SIGKILL)
+
+
+def test_products_are_those_of_rows_in_memory_and_a_lost_worker_changes_no_bit(client):
+    weights = np.random.RandomState(0).random_sample(Y.size) + 0.5
+    roles = {"n_classes": 2, "sample_weight": weights}
+    rows = blocks.open(chunked(X)).rows
+    problem = problem_of(rows, Y, SPLITS, **roles)
+    _, ours = solved(problem)
+    _, theirs = solved(make_problem(X, Y, SPLITS, dtype=np.float64, **roles))
+    assert ours.losses == pytest.approx(theirs.losses, rel=1e-6)
+    assert ours.log_gradient == pytest.approx(theirs.log_gradient, rel=1e-3, abs=1e-6)
+    assert problem.second_moments == pytest.approx(np.average(X**2, axis=0, weights=weights))
+    _, again = solved(problem, lambda: kill_a_worker(client))
+    assert np.array_equal(again.log_gradient, ours.log_gradient)
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+        _, alone = solved(problem_of(blocks.open(chunked(X)).rows, Y, SPLITS, **roles))
+    assert np.array_equal(alone.log_gradient, ours.log_gradient)
+
+
+def test_sparse_chunks_of_several_classes_without_intercept(client):
+    X, y = load_iris(return_X_y=True)
+    X, splits = sp.csr_array(X), list(KFold(3, shuffle=True, random_state=0).split(X))
+    chunks = da.concatenate([da.from_array(X[k : k + 50], chunks=(-1, -1), asarray=False) for k in range(0, 150, 50)])
+    roles = {"n_classes": 3, "fit_intercept": False}
+    _, ours = solved(problem_of(blocks.open(chunks).rows, y, splits, **roles))
+    _, theirs = solved(make_problem(X, y, splits, dtype=np.float64, **roles))
+    assert ours.losses == pytest.approx(theirs.losses, rel=1e-6)
+
+
+class Killer:
+    """Ends a worker's process after the first outer step, and another after the search."""
+
+    def __init__(self, client):
+        self.client, self.seen = client, set()
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        if context.task_name == "refit-with-best-params":
+            kill_a_worker(self.client)
+            self.seen.add("refit")
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "outer-step" and "step" not in self.seen:
+            kill_a_worker(self.client)
+            self.seen.add("step")
+
+
+def test_a_search_that_loses_workers_finds_what_it_finds_in_memory(client):
+    settings = {"structure": "shared", "cv": SPLITS, "tol": 1e-6}
+    killer = Killer(client)
+    ours = HypergradientSearchCV(LogisticRegression(), **settings).set_callbacks(killer)
+    ours.fit(chunked(X, 300), da.from_array(Y, chunks=300))
+    theirs = HypergradientSearchCV(LogisticRegression(), **settings).fit(X, Y)
+    assert killer.seen == {"step", "refit"}
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-5)
+    assert ours.best_estimator_.coef_ == pytest.approx(theirs.best_estimator_.coef_, abs=2e-3)
+    assert type(ours.best_estimator_) is LogisticRegression
+    assert np.array_equal(ours.predict_proba(chunked(X, 300)), ours.best_estimator_.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "rows, settings, error, says",
+    [
+        (lambda: da.from_array(X, chunks=(100, 10)), {}, ValueError, "some of which have a part of the columns"),
+        (lambda: chunked(np.where(X == X[350, 2], np.nan, X)), {}, ValueError, "chunk 1 cannot be used: row 150 of it has nan"),
+        (lambda: chunked(X), {"solver": "dual"}, ValueError, "Use 'auto', 'aid' or Aid"),
+        (lambda: chunked(X), {"scoring": "accuracy"}, ValueError, "scoring='accuracy' needs the rows in memory"),
+    ],
+)
+def test_what_does_not_work_on_a_cluster_is_refused(client, rows, settings, error, says):
+    with pytest.raises(error, match=says):
+        HypergradientSearchCV(LogisticRegression(), **settings).fit(rows(), Y)
+
+
+def test_without_a_cluster_the_way_to_one_is_said(monkeypatch):
+    def missing():
+        raise ValueError("No clients found")
+
+    monkeypatch.setattr(distributed, "default_client", missing)
+    with pytest.raises(ValueError, match="Make a client first"):
+        blocks.open(chunked(X), Y)
