@@ -317,7 +317,10 @@ def _intercepts_are_lost(problem, state):
     Where all probabilities are 0 or 1 the duals have nothing to say of it; and in a split that weighs next to nothing beside
     others, its steps, which are of the mean row's size, are too short.
     """
-    pulls = np.abs(state.imbalance[0]).reshape(problem.n_splits, -1).max(axis=1)
+    pulls = np.abs(state.imbalance[0]).reshape(problem.n_splits, -1)
+    if problem.held is not None:
+        pulls = np.where(np.isfinite(problem.held), 0.0, pulls)
+    pulls = pulls.max(axis=1)
     return bool(problem.fit_intercept and (pulls > LOST * state.recent_sums[:, SUM["curvature"]]).any())
 
 
