@@ -210,7 +210,8 @@ class _Watch:
             self.error = _left_of_noise([change for change, *_ in self.history], thirds, bound)
         else:
             rounding = np.finfo(self.problem.dtype).eps * _largest(self.project(parts))
-            self.error = max(_left_of_changes(self.history, self.residuals, 0), rounding)
+            left = _left_of_changes(self.history, self.residuals, 0) if self.residuals[-1] < np.inf else np.inf
+            self.error = max(left, rounding)
 
     def is_near(self, rtol, value_tol, value_rtol):
         """Whether the errors of gradient and F are known, and small enough."""
@@ -232,7 +233,9 @@ class _Watch:
     @property
     def value_error(self):
         """The estimated error of F."""
-        return self.progress.value_error if self.progress.tells_errors else _left_of_changes(self.history, self.residuals, 2)
+        if self.progress.tells_errors:
+            return self.progress.value_error
+        return _left_of_changes(self.history, self.residuals, 2) if self.residuals[-1] < np.inf else np.inf
 
     def stalls(self):
         """Whether the solver's own bounds fall no more: what is left is rounding, or beyond it."""

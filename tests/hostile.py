@@ -1,5 +1,6 @@
 """Hostile input, drawn by hypothesis: rows, labels, weights, splits, structures and pipelines that no tutorial shows."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -180,13 +181,15 @@ def tables(draw, wild):
     dtype = np.dtype(draw(st.sampled_from(DTYPES) if wild and draw(st.booleans()) else st.just("f8")))
     if (storage == "csr" or storage not in PLAIN) and dtype.kind == "f" and dtype.itemsize in (2, 16):
         dtype = np.dtype("f4")  # which sparse arrays can be made of
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", sp.SparseEfficiencyWarning)  # of a DIA array with many diagonals
         values = np.nan_to_num(values).clip(-100, 100) if dtype.kind in "iu" else values
         values = values.astype(dtype)
         meant = values.real.astype(np.float64) if dtype.kind != "O" else values.astype(np.float64)
         if dtype.kind == "c":
             values = values + 1j
-    return SimpleNamespace(X=_stored(values, storage, random), meant=meant, storage=storage, random=random)
+        stored = _stored(values, storage, random)
+    return SimpleNamespace(X=stored, meant=meant, storage=storage, random=random)
 
 
 def _stored(values, storage, random):

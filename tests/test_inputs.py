@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import sklearn
-from hostile import AXES, Case, cases
+from hostile import AXES, SPLITS, Case, cases
 from hypothesis import event, given
 from hypothesis import strategies as st
 from oracles import Lower
@@ -24,7 +24,7 @@ from searches import search_for
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, SGDClassifier
-from sklearn.model_selection import RepeatedStratifiedKFold, check_cv
+from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.class_weight import compute_class_weight
@@ -275,6 +275,45 @@ def test_newton_steps_begin_anew_where_no_row_has_any_curvature():
     )
     heavy = LogisticRegression(class_weight={0: 1.0, 1: 1e6})
     assert verdict(Case(rows, rows, classes, lambda: 3, heavy, {}, settings)) == "right"
+
+
+# Weights that differ by a factor of 10¹²: row, column and value of the entries, labels, weights
+FAR_APART = {
+    "first": (
+        ([0, 1, 2, 4, 5, 6, 8, 10, 10], [2, 2, 1, 1, 1, 2, 0, 1, 2]),
+        [0.75, 1.44, 0.63, 0.13, 0.42, 0.36, 0.44, -0.20, 1.33],
+        [1, 1, 1, 1, 0, 0, 0, 1, 0, 1, 0, 0],
+        [8.7e3, 8.4e-5, 6.1e-3, 1.5e5, 1.8e-6, 1.6e3, 1.7e-6, 5.0e-4, 1.4e-2, 1.4e5, 5.3e-3, 2.4e-2],
+    ),
+    "second": (
+        ([1, 6, 7, 7, 9, 10, 10], [0, 0, 0, 2, 0, 0, 1]),
+        [-1.51, 1.00, 1.49, 1.18, -1.43, -0.26, -2.80],
+        [0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 0, 1],
+        [2.9e2, 8.8e5, 1.9e-2, 1.4e3, 13.0, 2.0e2, 6.5e-5, 6.1e-2, 7.8e-4, 1.3e-2, 1.4, 1.0e2],
+    ),
+}
+
+
+@pytest.mark.parametrize("cv", [2, 3, StratifiedKFold(2, shuffle=True, random_state=0)], ids=["2", "3", "shuffled"])
+@pytest.mark.parametrize("kind", FAR_APART)
+@pytest.mark.parametrize("solver", ["auto", "dual", "aid"])
+def test_an_intercept_that_is_lost_is_no_solution(solver, kind, cv):
+    """All probabilities are 0 or 1, or a split weighs nothing beside the others: its dual variables stood still, or nearly."""
+    places, values, classes, weights = FAR_APART[kind]
+    rows = sp.coo_array((values, places), shape=(12, 3)).toarray()
+    settings, weights = {"structure": "shared", "solver": solver, "max_iter": 1, "random_state": 0}, np.array(weights)
+    case = Case(rows, rows, np.array(classes), lambda: cv, LogisticRegression(), {"sample_weight": weights}, settings)
+    assert verdict(case) in ("right", "said to be inaccurate")
+
+
+@pytest.mark.parametrize("cv", ["2", "shuffled", "leave one out"])
+def test_a_solution_of_zeros_ends_a_solve(cv):
+    """A constant column has no coefficient beside an intercept: its rounding was taken for a Hessian without curvature."""
+    rows, classes = np.ones((40, 1)), np.random.RandomState(0).randint(3, size=40)
+    settings = {"structure": "shared", "solver": "aid", "max_iter": 1, "random_state": 0}
+    case = Case(rows, rows, classes, lambda: SPLITS[cv](40, None), LogisticRegression(), {}, settings)
+    assert verdict(case) in ("right", "said to be inaccurate")
+    assert case.search().fit(rows, classes).cv_results_["n_epochs"].sum() < 50
 
 
 @pytest.mark.parametrize("solver", ["auto", "dual"])

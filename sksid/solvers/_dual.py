@@ -29,6 +29,7 @@ from sksid.solvers._dual_state import (
 from sksid.solvers._proximal import SAMPLE, adapt_weight, imbalance_of, least_weight, set_weights
 
 FAR = 1e6  # the adjoint restarts where (Σs) Σ s |u|² exceeds this and the residual is as large; about 1 at a solution
+LOST = 0.1  # what a Newton step would move an intercept by, in log odds, where a solve is not near its end
 
 
 @dataclass(frozen=True)
@@ -243,8 +244,11 @@ class Dual:
         lower = _root_of_ratio(sums["lower_residual"], sums["train_weight"])
         relative = _root_of_ratio(sums["lower_residual"], sums["lower_size"])
         if state.imbalance.shape[0] == 1:
-            return Progress(float(max(lower, 0.01 * relative)), moved=state.moved)
+            pull = np.abs(imbalance_of(problem, state)).max(initial=0.0) / max(sums["train_weight"], TINY)
+            return Progress(float(max(lower, 0.01 * relative, pull)), moved=state.moved)
         adjoint = float(_root_of_ratio(sums["adjoint_residual"], sums["adjoint_size"]))
+        if _intercepts_are_lost(problem, state):
+            lower = adjoint = np.inf
         return Progress(float(max(lower, 0.01 * relative, 0.01 * adjoint)), relative_residual=adjoint)
 
     def evaluate(self, problem: Problem, state: DualState) -> NDArray:
@@ -305,6 +309,19 @@ def _last_move(problem, state):
     with np.errstate(over="ignore"):
         unpenalized = np.abs(imbalance_of(problem, state)).max(initial=0.0) / curvature
     return float(max(np.sqrt(state.residuals[:, 1].mean(dtype=np.float64)), unpenalized))
+
+
+def _intercepts_are_lost(problem, state):
+    """Whether an intercept is far from its equation, though little may move: its rows have next to no curvature, or no weight.
+
+    Where all probabilities are 0 or 1 the duals have nothing to say of it; and in a split that weighs next to nothing beside
+    others, its steps, which are of the mean row's size, are too short.
+    """
+    pulls = np.abs(state.imbalance[0]).reshape(problem.n_splits, -1)
+    if problem.held is not None:
+        pulls = np.where(np.isfinite(problem.held), 0.0, pulls)
+    pulls = pulls.max(axis=1)
+    return bool(problem.fit_intercept and (pulls > LOST * state.recent_sums[:, SUM["curvature"]]).any())
 
 
 def _holders_of(residual, mass, cap):
