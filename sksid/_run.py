@@ -137,8 +137,8 @@ class Run:
         solvers.check_supported(bilevel.solver, bilevel.problem, log_penalties + _changes(self.data.structure))
         models = self._warm_models(bilevel.problem)
         state = bilevel.solver.init(bilevel.problem, log_penalties, seed=self.data.seed, start=models)
-        told, margin = partial(self._on_step, on_step, bilevel), self.data.margin
-        path = continuation(bilevel, state, plain, self.descent, told, top, margin)
+        after_step, margin = partial(self._on_step, on_step, bilevel), self.data.margin
+        path = continuation(bilevel, state, plain, self.descent, after_step, top, margin)
         return self._cross_fit(path, crossed, on_step) if crossed and not path.stopped else path
 
     def _cross_fit(self, path, structures, on_step):
@@ -151,8 +151,10 @@ class Run:
         start = path.chosen.final_log_penalties
         descents = Descents(settings, nest, start, bilevel.log_range, models, self.score, self.data.seed)
         stages = [(structure, partial(structures_of, self.data, structure)) for structure in structures]
-        told = partial(self._on_step, on_step, bilevel)
-        return cross_fitted(path, stages, descents, self._few, told, self.data.margin, until_kept=self.data.wanted.is_auto)
+        after_step = partial(self._on_step, on_step, bilevel)
+        return cross_fitted(
+            path, stages, descents, self._few, after_step, self.data.margin, until_kept=self.data.wanted.is_auto
+        )
 
     @property
     def _few(self):

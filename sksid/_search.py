@@ -48,9 +48,10 @@ class HypergradientSearchCV(BlockwisePredictions):
     structure : {"auto", "shared", "moments", "evidence", "blocks", "per_feature"}, callable, object, list, dict, array-like \
             or Structure, default="auto"
         What has a penalty of its own, among the features that reach the final step. ``"auto"`` goes from one penalty for all
-        features to penalties that follow the features' moments and evidence, and on to one for each feature, as far as the loss
-        falls by more than one standard error; with fewer than 100 rows, or 30 outside of the largest class, it stays at one
-        penalty. ``"blocks"``: each transformer of a ColumnTransformer or FeatureUnion. A dict ``{name: columns}``: each block
+        features to penalties that follow the features' moments and evidence, or, where these gain nothing, to one for each
+        feature. It goes there only where the loss falls by more than half of a standard error, or by two with fewer than 500
+        rows; with fewer than 100 rows, or 30 outside of the largest class, it stays at one penalty. ``"blocks"``: each
+        transformer of a ColumnTransformer or FeatureUnion. A dict ``{name: columns}``: each block
         of columns, given by names (of features, or of transformers), positions, a slice or a mask; columns that it leaves out
         are the block "rest". An array of shape (n_features,) labels the groups; a matrix A of shape (n_features, n_params)
         gives log λ = A θ above the tuned shared level. Descriptors make A of what the training rows of each split say of the
@@ -87,7 +88,8 @@ class HypergradientSearchCV(BlockwisePredictions):
     early_stopping : bool or "auto", default="auto"
         Whether hyperparameters are cross-fitted: judged, in each split, by validation rows that were no part of the descent.
         Many are descended on within the training rows of each split, for a number of steps that the judges choose together; few
-        are found on all splits, and once more within the training rows of each to be judged. ``"auto"``: where hyperparameters
+        are found on all splits, and judged, in each split, as the other splits would have them; with fewer than 1,000 rows, as
+        its own training rows would. ``"auto"``: where hyperparameters
         are many, which is more than 5, or more than 30 where each is the penalty of a group or block; ``structure="auto"`` with
         five or fewer features is not. True: where there are two or more. Without cross-fitting a search of many penalties
         overfits the validation rows, and its score is too good to be true; that of a few is, too, with some hundred rows.
@@ -117,8 +119,9 @@ class HypergradientSearchCV(BlockwisePredictions):
         penalties.
     best_score_ : float
         Mean score of the chosen step on the validation rows. Where that step was cross-fitted it is a nested score: a split's
-        descent never saw its validation rows. All splits together choose the shared level from which cross-fitting starts, the
-        number of steps, the stage, and the curvature with which few hyperparameters are found anew. Without cross-fitting, few
+        validation rows had no part in the descent that they judge. All splits together choose the shared level from which
+        cross-fitting starts, the number of steps, the stage, and the curvature by which few hyperparameters are told apart from
+        those of the other splits, whose training rows a split's validation rows are among. Without cross-fitting, few
         hyperparameters are chosen by the very rows that score them: with some hundred rows that score is too good, and cannot
         be compared with a nested one. See :ref:`honest-scores`. As in GridSearchCV, not there where ``refit`` is a callable.
     best_index_ : int

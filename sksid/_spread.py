@@ -183,9 +183,9 @@ class SpreadObjective(Objective):
         """The weighted sum of the rows' losses in each split, (n_splits,)."""
         return self.local.map(_losses, outputs).sum()
 
-    def gradient(self, point: Point, W: Array) -> Array:
-        """∂/∂W, in the shape of W."""
-        return self.local.map(_gradient, point.predictions).sum() + self.penalty.gradient(W, self.penalties)
+    def rows_gradient(self, point: Point) -> Array:
+        """The rows' part of ∂/∂W, in the shape of W."""
+        return self.local.map(_gradient, point.predictions).sum()
 
     def hessian_product(self, point: Point, W: Array, U: Array) -> Array:
         """The Hessian at W times U, in the shape of W."""
@@ -241,16 +241,21 @@ def _losses(objective, outputs):
 
 
 def _gradient(objective, predictions):
-    return objective.pull(objective._slopes(_aligned(predictions), objective.labels, objective.weights))
+    return objective.rows_gradient(_point(predictions))
+
+
+def _point(predictions):
+    nothing: Any = None
+    return Point(nothing, _aligned(predictions))
 
 
 def _curved(objective, predictions, U):
     U = _aligned(U)
-    return _rows_only(objective.hessian_product(Point(None, _aligned(predictions)), U, U), objective, U)
+    return _rows_only(objective.hessian_product(_point(predictions), U, U), objective, U)
 
 
 def _diagonal(objective, predictions):
-    point = Point(None, _aligned(predictions))
+    point = _point(predictions)
     empty = np.zeros((*predictions.shape[:2], objective.penalties.shape[-1]))
     return _rows_only(objective.hessian_diagonal(point, empty), objective, np.ones_like(empty))
 

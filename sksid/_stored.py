@@ -20,6 +20,7 @@ from sksid.blocks import Blocks
 from sksid.solvers import Aid, Dual
 
 LOG_LOSS = (None, "neg_log_loss")
+ON_DISK, ON_CLUSTER = ("dual", Dual), ("aid", Aid)  # the solver that does not need all rows at once
 
 
 def as_given(X: Any, y: Any, params: dict, search: Any) -> tuple[Any, Any, dict]:
@@ -30,11 +31,10 @@ def as_given(X: Any, y: Any, params: dict, search: Any) -> tuple[Any, Any, dict]
     TypeError, ValueError
         Where the search has parameters that rows on disk do not allow.
     """
-    stored = isinstance(X, Blocks) or is_dask(X)
-    if not stored and (isinstance(search.estimator, Pipeline) or not blocks.is_mapped(X)):
+    if not isinstance(X, Blocks) and not is_dask(X) and not (blocks.is_mapped(X) and _allows(search)):
         return *indexable(X, y), params
     spread = is_dask(X) or isinstance(X, Blocks) and isinstance(X.rows, SpreadRows)
-    check_settings(search, ("aid", Aid) if spread else ("dual", Dual))
+    check_settings(search, ON_CLUSTER if spread else ON_DISK)
     X = blocks.open(X, block_entries=blocks.BLOCK)
     params = {name: computed(value) for name, value in params.items()}
     y = computed(y)
@@ -63,6 +63,15 @@ def check_settings(search: Any, solver: tuple[str, type]) -> None:
             raise ValueError(f"structure: the descriptor {one.name!r} needs the rows in memory. Use 'moments' or 'evidence'.")
 
 
+def _allows(search):
+    """Whether a mapped X can be read block by block; where the search's parameters need all of it, it is copied."""
+    try:
+        check_settings(search, ON_DISK)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def stored_view(final: Any, X: Blocks, y: Any, params: dict) -> View:
     """The rows as they reach the final step, checked; there is no preprocessing."""
     y = column_or_1d(y, warn=True)
@@ -84,22 +93,22 @@ class BlockwisePredictions(BaseSearchCV):
     @_has("predict")
     def predict(self, X: Any) -> NDArray:
         """The class of each row, (n_rows,); X as for ``fit``."""
-        return _each(super().predict, X)
+        return _each(self, super().predict, X)
 
     @_has("predict_proba")
     def predict_proba(self, X: Any) -> NDArray:
         """The probability of each class, (n_rows, n_classes); X as for ``fit``."""
-        return _each(super().predict_proba, X)
+        return _each(self, super().predict_proba, X)
 
     @_has("predict_log_proba")
     def predict_log_proba(self, X: Any) -> NDArray:
         """Its logarithm, (n_rows, n_classes); X as for ``fit``."""
-        return _each(super().predict_log_proba, X)
+        return _each(self, super().predict_log_proba, X)
 
     @_has("decision_function")
     def decision_function(self, X: Any) -> NDArray:
         """The outputs, (n_rows,) or (n_rows, n_classes); X as for ``fit``."""
-        return _each(super().decision_function, X)
+        return _each(self, super().decision_function, X)
 
     def score(self, X: Any, y: Any = None, **params: Any) -> Any:
         """What ``scoring`` makes of X and y; of ``Blocks``, minus the log loss, with the labels and weights that they have."""
@@ -111,7 +120,8 @@ class BlockwisePredictions(BaseSearchCV):
         return -log_loss(y, self.predict_proba(X), sample_weight=weight, labels=self.classes_)
 
 
-def _each(method, X):
+def _each(search, method, X):
+    """What the method makes of X; of rows on disk block by block, of a Dask array on the workers, which get the model alone."""
     if is_dask(X):
-        return predicted(method, X)
+        return predicted(getattr(search.best_estimator_, method.__name__), X)
     return np.concatenate([method(part) for _, part in X.parts()]) if isinstance(X, Blocks) else method(X)

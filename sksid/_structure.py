@@ -177,15 +177,14 @@ class Structure:
 
     def shares(self, log_gradient: ArrayLike) -> NDArray[np.float64] | None:
         """What each split adds to ``pull_back``, (n_splits, n_params); None where one A serves all splits."""
-        if self.per_split is None:
-            return None
-        return np.stack([A.T @ row for A, row in zip(self.per_split, np.asarray(log_gradient), strict=True)])
+        if self.per_split is not None:
+            return np.stack([A.T @ row for A, row in zip(self.per_split, np.asarray(log_gradient), strict=True)])
+        return None
 
     def for_each_split(self, n_splits: int) -> "Structure":
         """The same structure with an A for each split, so that ``shares`` tells the splits apart."""
-        if self.per_split is not None or self.matrix is None:
-            return self
-        return replace(self, per_split=(self.matrix,) * n_splits)
+        is_one = self.per_split is None and self.matrix is not None
+        return replace(self, per_split=(self.matrix,) * n_splits) if is_one else self
 
     # ---- what the search asks -------------------------------------------------------------------------------------------
 
@@ -398,5 +397,4 @@ def described(name: str, n_features: int, whole: Mapping, splits: Sequence[Mappi
         return shared(n_features)
     matrices = [np.column_stack([np.ones(n_features), *(table[term] for term in terms)]) for table in tables]
     differ = any(table[term] is not whole[term] for term in terms for table in splits)
-    per_split = tuple(matrices[1:]) if differ else None
-    return Structure(name, matrices[0], n_features, levels=False, per_split=per_split, terms=(LEVEL, *terms))
+    return Structure(name, matrices[0], n_features, False, (), None, tuple(matrices[1:]) if differ else None, (LEVEL, *terms))

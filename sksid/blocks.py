@@ -192,7 +192,9 @@ def is_mapped(X: Any) -> bool:
     """Whether X, an ndarray or a CSR array, is mapped from a file so large that it is read block by block."""
     values = X.data if sp.issparse(X) and X.format == "csr" else X
     own = values if isinstance(values, np.memmap) else getattr(values, "base", None)
-    return isinstance(own, np.memmap) and values.nbytes >= MAPPED_FROM and values.dtype.kind in "biuf"
+    if not isinstance(own, np.memmap) or values.nbytes < MAPPED_FROM or values.dtype.kind not in "biuf":
+        return False
+    return sp.issparse(X) or X.ndim == 2 and X.flags.c_contiguous
 
 
 class TemporaryFolder:

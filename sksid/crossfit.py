@@ -218,10 +218,10 @@ class Descents:
                 break
 
     def confirm(self, found: Step, memory: tuple, models: Any, longest: float) -> Step:
-        """Judge few hyperparameters that all splits have found together, by what each split would get from the others.
+        """Judge few hyperparameters that all splits have found together.
 
-        To each split they are those that the other splits would have found: one quasi-Newton step on these splits' mean loss,
-        with the curvature that all have found, Eq. (41). No further model is fitted for that, but the one that is judged.
+        Each split judges those that the other splits would have found: one quasi-Newton step away, on the mean loss of these
+        others, with the curvature that all have found. Only the models that are judged are fitted for that.
 
         Parameters
         ----------
@@ -239,11 +239,12 @@ class Descents:
         Step
             Hyperparameters, penalties and gradient of ``found``, and each split's loss under those that the others would find.
         """
-        since, shares, structure = (time.perf_counter(), self._n_epochs), found.shares, found.structure
-        steps = -(found.gradient - shares) * (len(shares) / max(1, len(shares) - 1)) @ memory[3]
-        changes = [np.asarray(A @ step) for A, step in zip(structure.per_split, steps, strict=True)]
+        since, shares = (time.perf_counter(), self._n_epochs), np.asarray(found.shares)
+        of_others = (found.gradient - shares) * (len(shares) / max(1, len(shares) - 1))
+        steps = -of_others @ memory[3]
+        changes = np.stack([A @ step for A, step in zip(found.structure.per_split or (), steps, strict=True)])
         parts = np.minimum(1.0, longest / np.maximum(np.abs(changes).max(axis=1), np.finfo(float).tiny))[:, None]
-        self.thetas, self.gradients = found.theta + parts * steps, shares * len(shares)
+        self.thetas, self.gradients = found.theta + parts * steps, of_others
         logs = within_range(found.log_penalties + parts * changes, self.log_range)
         return self._confirmed(found, logs, models, since)
 

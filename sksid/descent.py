@@ -149,9 +149,8 @@ class Bilevel:
             raise NotFiniteError(f"solver: {type(self.solver).__name__} gave a loss or a hypergradient that is not finite.")
         seconds, epochs = time.perf_counter() - since[0], state.n_epochs - since[1]
         scores = self.score(*self.solver.coefficients(self.problem, state)) if self.score else None
-        errors = {"error": result.error, "value_error": result.value_error}
-        shares = structure.shares(result.log_gradient)
-        return Step(structure, theta, log_penalties, losses, gradient, epochs, seconds, scores, rough, shares=shares, **errors)
+        errors, shares = (result.error, result.value_error), structure.shares(result.log_gradient)
+        return Step(structure, theta, log_penalties, losses, gradient, epochs, seconds, scores, rough, False, *errors, shares)
 
 
 def within_range(log_penalties: ArrayLike, log_range: tuple[float, float]) -> NDArray:

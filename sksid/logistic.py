@@ -85,7 +85,7 @@ def hypergradient(
     For every split k, with s the sample weights,
 
         W_k, b_k = argmin  Σ_train s_i ℓ(y_i, x_iᵀW + b) + ½ Σ_j λ_j ‖W_j‖²
-        F(λ) = mean over k of  Σ_val s_i ℓ(y_i, x_iᵀW_k + b_k) / Σ_{val} s_i
+        F(λ) = mean over k of  Σ_val s_i ℓ(y_i, x_iᵀW_k + b_k) / Σ_val s_i
         H_k (V_k, v_k) = gradient of split k's validation loss in (W, b)
         ∂F/∂log λ_j = −λ_j · mean over k of ⟨W_kj, V_kj⟩
 

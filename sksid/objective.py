@@ -245,9 +245,12 @@ class Objective:
 
     def gradient(self, point: Point, W: Array) -> Array:
         """∂/∂W, in the shape of W."""
+        return self.rows_gradient(point) + self.penalty.gradient(W, self.penalties)
+
+    def rows_gradient(self, point: Point) -> Array:
+        """The rows' part of it."""
         P = point.predictions
-        slopes = self.products.by_rows(self._slopes, P.shape, P, self.labels, self.weights)
-        return self.pull(slopes) + self.penalty.gradient(W, self.penalties)
+        return self.pull(self.products.by_rows(self._slopes, P.shape, P, self.labels, self.weights))
 
     def _slopes(self, predictions, labels, weights):
         slopes = self.loss.gradient(predictions, labels)

@@ -216,7 +216,7 @@ class QuasiNewton:
 
 
 def metric_of(structure: Structure, log_gradient: NDArray) -> NDArray | None:
-    """The metric in which a step is as long as the changes of log λ_j are in the root mean square, Eq. (42).
+    """The metric in which a step is as long as the changes of log λ_j are in the root mean square.
 
     Features weigh as much as ∂F/∂log λ_j is large. Without that, the penalties of a few features that are far from the others
     in a descriptor would limit all steps, and hyperparameters whose effects are alike would be taken for independent ones.
@@ -240,11 +240,11 @@ def metric_of(structure: Structure, log_gradient: NDArray) -> NDArray | None:
     array([[1., 1.],
            [1., 2.]])
     """
-    weights, A = np.abs(np.atleast_2d(log_gradient)).sum(axis=0), structure.matrix
-    if A is None or not 0.0 < weights.sum() < np.inf:
+    weights = np.abs(np.atleast_2d(log_gradient)).sum(axis=0)
+    if structure.matrix is None or not 0.0 < weights.sum() < np.inf:
         return None
-    A = A.toarray() if sp.issparse(A) else A
-    metric = A.T @ (weights[:, None] * A) / weights.sum()
+    root = sp.csr_array(structure.matrix).multiply(np.sqrt(weights / weights.sum())[:, None])
+    metric = np.asarray((root.T @ root).todense())
     return metric + RIDGE * np.trace(metric) / len(metric) * np.eye(len(metric))
 
 

@@ -95,7 +95,7 @@ def test_what_is_imported_is_among_the_dependencies():
         pytest.skip("sksid is not imported from its repository")
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     allowed = {name.partition(">")[0].replace("scikit-learn", "sklearn") for name in project["dependencies"]}
-    optional = {"matplotlib", "pandas"}  # imported where they are asked for
+    optional = {"dask", "distributed", "matplotlib", "pandas"}  # imported where they are asked for
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (PYPROJECT.parent / "sksid").rglob("*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     imported = {node.module.partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}

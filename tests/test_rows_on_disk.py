@@ -224,6 +224,24 @@ def test_a_mapped_x_is_never_copied_whole(monkeypatch, tmp_path):
     assert peak < 0.6 * X.nbytes
 
 
+@pytest.mark.parametrize("settings", [{"scoring": "accuracy"}, {"solver": "aid"}])
+def test_a_mapped_x_is_copied_where_the_search_needs_all_of_it(settings, monkeypatch, tmp_path):
+    X, y = dense_rows()
+    np.save(tmp_path / "X.npy", X)
+    monkeypatch.setattr(blocks, "MAPPED_FROM", 0)
+    search = HypergradientSearchCV(LogisticRegression(), structure="shared", cv=2, random_state=0, **settings)
+    there = search.fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y).best_score_
+    assert there == search.fit(X, y).best_score_
+
+
+def test_a_mapped_x_with_gaps_between_its_rows_is_taken(monkeypatch, tmp_path):
+    X, y = dense_rows()
+    np.save(tmp_path / "X.npy", X)
+    monkeypatch.setattr(blocks, "MAPPED_FROM", 0)
+    search = HypergradientSearchCV(LogisticRegression(), structure="shared", cv=2)
+    assert search.fit(np.load(tmp_path / "X.npy", mmap_mode="r")[:, ::2], y).n_features_in_ == 6
+
+
 # ---- what is refused, and what is left --------------------------------------------------------------------------------
 
 

@@ -12,11 +12,12 @@ from scipy.special import expit, log_softmax, softmax, xlogy
 from sklearn.datasets import make_classification
 from sklearn.model_selection import ShuffleSplit, StratifiedKFold
 
+from sksid._kernels import _dual as kernels
 from sksid.logistic import solve
 from sksid.objective import LogisticLoss
 from sksid.problem import TRAIN, make_problem
 from sksid.solvers import Aid, Dual, NotFiniteError, Relay, choose
-from sksid.solvers._dual import SUM, kernels
+from sksid.solvers._dual import SUM
 
 N_FEATURES = 15
 LOG_PENALTIES = np.linspace(0.5, 3.0, N_FEATURES)

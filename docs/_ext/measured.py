@@ -93,8 +93,8 @@ def generalization():
     other = _unseen()
     yield (
         f'the default search (`structure="auto"`), against the best of 20 converged values of `C`: {other["sets"]} sets '
-        "outside of those named to choose settings on (one limit on steps was raised after a look at two of them), three draws "
-        "of the test rows",
+        "outside of those named to choose settings on (one limit on steps and one margin were set after a look at three of "
+        "them), two to five draws of the test rows",
         f"test log loss {-other['mean']:.1f}% lower in the mean, by 1% or more on {other['better by 1%']} sets, by 5% or more "
         f"on {other['better by 5%']}; on {other['worse by 0.5% and 2 se']:.0f} higher by 0.5% and two standard errors; "
         f"{other['median seconds']:.1f} times the time of one penalty in the median",

@@ -249,12 +249,13 @@ def summarize(records, names):
     chosen_on = sorted(set(names) - set(MADE) - set(common.FROM_SKLEARN))[::2]
     found = (Set(name, records) for name in names)
     rows = [one.row("chosen on" if one.name in chosen_on else "other") for one in found if one.against[0]]
-    return {"rows": rows, "summary": [_half(half, [r for r in rows if r["half"] == half]) for half in ("chosen on", "other")]}
+    rows = [row for row in rows if np.isfinite(row["auto"])]
+    halves = {half: [row for row in rows if row["half"] == half] for half in ("chosen on", "other")}
+    return {"rows": rows, "summary": [_half(half, own) for half, own in halves.items() if own]}
 
 
 def _half(half, rows):
     """How often "auto" is better or worse than one C, and than the elastic net; how long it takes; how it swings."""
-    rows = [row for row in rows if np.isfinite(row["auto"])]
     nets = [row for row in rows if np.isfinite(row["auto to elastic net"])]
     above = [row for row in nets if row["auto to elastic net"] > row["auto to elastic net se"]]
     auto, worst = np.array([row["auto"] for row in rows]), max(rows, key=lambda row: row["auto"], default=None)

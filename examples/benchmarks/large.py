@@ -78,7 +78,7 @@ def by_sgd(place, structure, C, epochs):
     for _ in range(epochs):
         for where, part in rows.parts():
             model.partial_fit(part, rows.y[where], classes=[0, 1])
-    return model, {"C": C, "epochs": float(epochs)}
+    return model, {"C": C, "epochs": float(epochs), "cv loss": np.nan, "refit epochs": np.nan}
 
 
 SIDES = {"memory": in_memory, "disk": from_disk, "SGDClassifier": by_sgd}
@@ -106,6 +106,7 @@ def main():
     parser.add_argument("--journal", default=str(common.HERE / "results" / "large.jsonl"))
     parser.add_argument("--limit", type=int, default=2000, help="MB that the process may have of its own, from disk")
     parser.add_argument("--structure", default="shared")
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--side", choices=list(SIDES), help="this side, in this process")
     parser.add_argument("--C", type=float, default=1.0, help="of SGDClassifier")
     parser.add_argument("--epochs", type=int, default=1, help="of SGDClassifier")
@@ -118,7 +119,7 @@ def main():
     journal, rows = _journal.Journal(args.journal), []
     for n_rows in args.rows:
         made(args.folder, n_rows)
-        for side in SIDES:
+        for side in args.sides:
             if side == "memory" and n_rows > IN_MEMORY:
                 continue
             key = {"rows": n_rows, "structure": args.structure, "side": side}
@@ -127,7 +128,8 @@ def main():
             row = row or journal.add(**key, **_apart(args, n_rows, side, disk))
             rows.append(row)
             print(common.line(row), flush=True)
-    common.finish("large", args, {"rows": rows})
+    whole = {name: np.nan for row in journal.records for name in row}
+    common.finish("large", args, {"rows": rows if args.quick else [whole | row for row in journal.records]})
 
 
 def _apart(args, n_rows, side, found):
