@@ -1,4 +1,4 @@
-/* All rows of all splits, block by block. Included by _variants.h alone. */
+/* The losses of Eq. (1) of all rows of all splits, block by block. Included by _variants.h alone. */
 
 #define EACH_BLOCK(P, k, i)                     \
     for (int64_t k = 0; k < (P)->n_splits; k++) \

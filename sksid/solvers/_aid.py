@@ -232,7 +232,7 @@ class Aid:
     def _precondition(self, state, lower, point):
         before = state.preconditioner
         state.preconditioner, state.spent = preconditioners.improve(before, state.costs, lower, point, state.coef, state.spent)
-        if state.preconditioner is not before:
+        if before is None or state.preconditioner.kind != before.kind:  # few iterations see no small eigenvalue: else keep it
             state.least = np.ones_like(state.least)
 
     def _solve(self, state, lower, point, right, start, tol):

@@ -20,6 +20,7 @@ LEVELS = 3  # squares of a row at most
 STRONG = 1.0  # curvature along a direction, in units of the penalties' part
 WEAK = 0.3  # of their sum, what all others may add
 MOST = 2500  # directions of a split
+FREE = 1 / 32  # of the data's curvature, in the place of a penalty where there is none
 # the largest sums of these curvatures with which the difference in Woodbury's identity is positive, about 1/√eps: in float32,
 # and in float64, where a larger sum is met by a larger base
 SINGLE, DOUBLE = 3e3, 3e7
@@ -140,12 +141,15 @@ def strongest(objective: Objective, point: Point, W: NDArray) -> Directions | No
 
 
 def _base(objective, P, W):
-    """The penalties' curvature; where there is none, that of the data, in the mean."""
+    """The penalties' curvature; where there is none, a part of that of the data, in the mean.
+
+    Only a part, as features that sum up to the intercept leave the Hessian little beside the penalties along both together.
+    """
     base = np.array(np.broadcast_to(objective.penalty_curvature(W), W.shape).mean(axis=1, keepdims=True))
     free = np.flatnonzero((base == 0).any(axis=(0, 1)))
     if free.size:
         curvature = np.einsum("ki,kci->i", objective.weights, P * (1 - P)) / P[..., 0].size
-        base[..., free] += np.maximum(objective.products.column_squares(curvature, free), TINY)
+        base[..., free] += np.maximum(FREE * objective.products.column_squares(curvature, free), TINY)
     return base
 
 
