@@ -63,6 +63,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "download_all_examples": False,
     "min_reported_time": 1e9,
+    "write_computation_times": False,  # its page asks other servers for scripts
     "within_subsection_order": "gallery_order.place",
     "minigallery_sort_order": "gallery_order.place",
     "thumbnail_size": (400, 250),
