@@ -84,7 +84,13 @@ def stored_view(final: Any, X: Blocks, y: Any, params: dict) -> View:
 
 
 def _has(method):
-    return available_if(lambda search: hasattr(super(BlockwisePredictions, search), method))
+    def check(search):
+        try:
+            return bool(getattr(super(BlockwisePredictions, search), method))
+        except AttributeError as error:
+            raise error.__cause__ or error from None  # which says why, such as refit=False
+
+    return available_if(check)
 
 
 class BlockwisePredictions(BaseSearchCV):
