@@ -1,6 +1,7 @@
 /* A block of n <= BLOCK rows of one split: the loss of Eq. (1) and its derivatives in the outputs. Loops over rows are plain, for
  * the compiler to vectorize; x and y are outputs, predictions or directions, of which one output lies x_step or y_step behind
  * the other. Included by _variants.h alone. */
+
 #include "_vectors.h"
 
 #define EACH(r) for (int r = 0; r < n; r++)
