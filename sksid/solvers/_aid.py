@@ -26,6 +26,7 @@ EXTRAPOLATE = 1.0  # farthest, in units of the last change of log λ
 CLOSE = 1e-3  # the relative error from which Newton's gradients fall unless they are rounding
 AT_LEAST = 2  # iterations of the first solves at new penalties
 IN_SINGLE = 100  # iterations in float32, before rounding may be what is in the way
+REMEMBERED = 0.01  # the least eigenvalue that a preconditioner made anew is reckoned with
 ROUNDING = 1e-14  # of a gradient, beside the penalties' part of it
 EPS = np.finfo(float).eps
 
@@ -232,8 +233,10 @@ class Aid:
     def _precondition(self, state, lower, point):
         before = state.preconditioner
         state.preconditioner, state.spent = preconditioners.improve(before, state.costs, lower, point, state.coef, state.spent)
-        if before is None or state.preconditioner.kind != before.kind:  # few iterations see no small eigenvalue: else keep it
+        if before is None or state.preconditioner.kind != before.kind:
             state.least = np.ones_like(state.least)
+        elif state.preconditioner is not before:  # few iterations see no small eigenvalue: keep what was seen, in bounds
+            state.least = np.maximum(state.least, REMEMBERED)
 
     def _solve(self, state, lower, point, right, start, tol):
         W, costs = state.coef, state.costs
