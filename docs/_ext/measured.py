@@ -35,10 +35,6 @@ def _span(values):
     return f"{min(values):.1f}–{max(values):.1f}"
 
 
-def _sets(number):
-    return "set" if number == 1 else "sets"
-
-
 def _real():
     return rows_of("everywhere", "summary")["real"]
 
@@ -53,12 +49,13 @@ def _unseen():
 def everywhere():
     """Two rows: against LogisticRegressionCV and against GridSearchCV."""
     real, sets = _real(), rows_of("everywhere")
+    slower = real["LRCV slower"]
     seconds = sorted(float(row["seconds"]) for row in list(sets.values())[: real["number"]])
     yield (
         f"{real['number']} real sets, 49 to 60,000 rows: 5-fold search of one penalty and refit, against "
         "`LogisticRegressionCV` with 10 values of `C` at its default `tol`, the fastest of its solvers",
         f"{seconds[0]:.2f} to {seconds[-2]:.0f} s, MNIST {seconds[-1]:.0f} s",
-        f"median {real['LRCV median']:.1f} times as long; less than 1 on {FEW[real['LRCV slower']]} {_sets(real['LRCV slower'])} "
+        f"median {real['LRCV median']:.1f} times as long; less than 1 on {FEW[slower]} {'set' if slower == 1 else 'sets'} "
         f"(at least {real['LRCV least']:.2f})",
     )
     yield (
