@@ -39,9 +39,9 @@ __all__ = [
 NAMES = {"dual": Dual, "aid": Aid, "sgd": Sgd}
 CONTRACT = sorted({*Solver.__annotations__, *(name for name in vars(Solver) if not name.startswith("_"))})
 
-DIRECT_UNKNOWNS = 700
+DIRECT_UNKNOWNS, DIRECT_OF_CLASSES = 700, 2500  # of two classes and of more, which dual epochs serve less well
 WIDE, VERY_WIDE = 1.5, 4.0  # features a row from which a rotation of dense rows pays: for few unknowns, and for many
-FEW_ROTATED = 2000  # rows × outputs
+FEW_ROTATED = 20_000  # rows × outputs
 NARROW = 1000  # features up to which one fit of two classes takes Newton's method, whose products are much shorter than visits
 
 
@@ -118,4 +118,5 @@ def choose(problem: Any) -> Solver:
     narrow = all(part.n_outputs == 1 and part.n_features <= NARROW for part in parts)
     if narrow and not any(part.has_validation for part in parts):
         return Aid()
-    return Aid() if dense and unknowns <= DIRECT_UNKNOWNS else Relay()
+    limit = DIRECT_UNKNOWNS if all(part.n_outputs == 1 for part in parts) else DIRECT_OF_CLASSES
+    return Aid() if dense and unknowns <= limit else Relay()
