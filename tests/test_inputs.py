@@ -327,6 +327,16 @@ def test_an_intercept_that_flies_off_is_caught_or_told(column, classes, cv):
     assert abs(search.best_score_ - score) < 0.2 * abs(score)
 
 
+def test_a_solve_that_gets_no_further_begins_anew():
+    """From where the search had led it, a split's solve stood still far from its end; from W = 0 it does not."""
+    rows = np.random.RandomState(621).standard_normal((15, 1))
+    rows[-1] = 1e5
+    classes = np.random.RandomState(622).permutation(np.arange(15) % 3)
+    settings = {"structure": "shared", "max_iter": 30, "random_state": 0}
+    case = Case(rows, rows, classes, lambda: 2, LogisticRegression(C=1e-3), {}, settings)
+    assert verdict(case) == "right"
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # one row out leaves others unequal
 @pytest.mark.parametrize("cv", ["2", "shuffled", "leave one out"])
 def test_a_solution_of_zeros_ends_a_solve(cv):
