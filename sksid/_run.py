@@ -219,6 +219,10 @@ class Run:
         if not same or precise.problem is not bilevel.problem:
             state = precise.solver.rescale(precise.problem, state, step.log_penalties)
         state, result = settings.solve(precise, state, step.structure, *rtols, warm=same and state.n_epochs > 0)
+        if result.reason == "stalled":  # where the search has led it; it may not from W = 0
+            since = since[0], since[1] - state.n_epochs
+            state = precise.solver.init(precise.problem, step.log_penalties, seed=self.data.seed)
+            state, result = settings.solve(precise, state, step.structure, *rtols)
         logistic.warn_unless_converged(result, "The score of the chosen step")
         result = replace(result, losses=precise.solver.losses(precise.problem, state, precise.problem))
         steps[best] = precise.record(step.structure, step.theta, step.log_penalties, state, result, since)

@@ -10,6 +10,7 @@ show, separated by commas.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import measured
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from docutils.statemachine import StringList
+from gallery_style import STYLE
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks"
 RESULTS = BENCHMARKS / "results"
@@ -62,7 +64,8 @@ class Drawn(Directive):
         path = Path(env.srcdir) / "_figures" / file
         path.parent.mkdir(exist_ok=True)
         command = [sys.executable, BENCHMARKS / f"{name}.py", "--draw", path]
-        subprocess.run(command + (["--picture", picture] if picture else []), check=True)
+        style = {**os.environ, "MATPLOTLIBRC": str(STYLE)}  # transparent, in colors for both themes
+        subprocess.run(command + (["--picture", picture] if picture else []), check=True, env=style)
         return [nodes.image(uri=f"/_figures/{file}", alt=self.options.get("alt", name))]
 
 

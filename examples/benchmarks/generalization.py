@@ -308,7 +308,7 @@ def draw(numbers, path):
     for method in (name for name in METHODS if name not in (REFERENCE, "shared", "auto")):
         ax.plot([row[method] for row in rows], range(len(rows)), "o", alpha=0.6, markersize=5, label=method)
     errors = [row["auto se"] for row in rows]
-    ax.errorbar([row["auto"] for row in rows], range(len(rows)), xerr=errors, fmt="o", color="black", label="auto", capsize=2)
+    ax.errorbar([row["auto"] for row in rows], range(len(rows)), xerr=errors, fmt="o", color="C5", label="auto", capsize=2)
     ax.axvline(0.0, color="gray", linewidth=1)
     ax.set_yticks(range(len(rows)), [row["set"] for row in rows])
     ax.set(xlabel="test log loss above that of one converged C, %")

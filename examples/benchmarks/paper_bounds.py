@@ -108,13 +108,13 @@ def draw(numbers, path):
     for i, (panel, record) in enumerate(numbers["mnist"].items()):
         right.plot(record["epochs"], record["ball"], color=f"C{i}", label=f"{panel}, q = {record['q']:.2f}")
         right.plot(record["epochs"], record["local"], "--", color=f"C{i}")
-    left.set_ylim(top=1e5 * max(max(values) for values in small["bounds"].values()))  # room for the legend
     right.axhline(1.0, color="gray", lw=1)
     right.set(title="MNIST: Corollary 4.1 over |∇F|² (dashed: local)", xlabel="epochs for either system")
     for ax in (left, right):
         ax.set(xscale="log", yscale="log")
         ax.xaxis.set_minor_formatter("")
         ax.legend(fontsize=8)
+    left.set_ylim(top=1e5 * max(max(values) for values in small["bounds"].values()))  # room for the legend
     fig.savefig(path, dpi=90)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sksid._compact import elementwise, own
 from sksid.objective import log_gradient
-from sksid.problem import Problem
+from sksid.problem import TRAIN, Problem
 from sksid.solvers import _passes as passes
 from sksid.solvers._contract import Progress, check_finite, is_count, is_positive, require
 from sksid.solvers._dual_state import (
@@ -29,6 +29,7 @@ from sksid.solvers._dual_state import (
 from sksid.solvers._proximal import SAMPLE, adapt_weight, imbalance_of, least_weight, set_weights
 
 FAR = 1e6  # the adjoint restarts where (Σs) Σ s |u|² exceeds this and the residual is as large; about 1 at a solution
+AT_ONCE = 4096  # rows
 LOST = 0.1  # what a Newton step would move an intercept by, in log odds, where a solve is not near its end
 
 
@@ -317,11 +318,30 @@ def _intercepts_are_lost(problem, state):
     Where all probabilities are 0 or 1 the duals have nothing to say of it; and in a split that weighs next to nothing beside
     others, its steps, which are of the mean row's size, are too short.
     """
+    if not problem.fit_intercept:
+        return False
     pulls = np.abs(state.imbalance[0]).reshape(problem.n_splits, -1)
     if problem.held is not None:
         pulls = np.where(np.isfinite(problem.held), 0.0, pulls)
-    pulls = pulls.max(axis=1)
-    return bool(problem.fit_intercept and (pulls > LOST * state.recent_sums[:, SUM["curvature"]]).any())
+    return bool((pulls > LOST * _curvatures(problem, state)).any())
+
+
+def _curvatures(problem, state):
+    """The lower level's curvature along each intercept: at most the mean one, which hides a class that all rows have lost.
+
+    That of a class is Σ s p (1 − p), where |β| stands for p or 1 − p.
+    """
+    mean = state.recent_sums[:, SUM["curvature"]][:, None]
+    if problem.n_outputs == 1:
+        return mean
+    roles, found = problem.roles, np.zeros((problem.n_splits, problem.n_outputs))
+    for start in range(0, problem.n_rows, AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        sizes = np.abs(state.duals[rows, 0]).reshape(-1, *found.shape)
+        scale = roles.train_scale[roles.labels[rows], np.arange(problem.n_splits)]
+        weights = roles.weights[rows, None] * scale * (roles.role[rows] == TRAIN)
+        found += np.einsum("ik,ikc->kc", weights, sizes - sizes * sizes)
+    return np.minimum(found, mean)
 
 
 def _holders_of(residual, mass, cap):

@@ -8,6 +8,7 @@ from sksid.solvers._dual_state import SUM, TINY, DualState, or_zero
 
 SAMPLE = 1024  # rows from which the first weights, and the least, are estimated
 LARGEST = 0.5  # weight, as a share of the curvature along the intercept
+FARTHEST = 10.0  # that an intercept is from its reference, in log odds
 BEHIND, AHEAD = 0.05, 0.02  # what is left of the intercept, beside what is left of the rows
 SLOW, SWING = 0.4, -0.2  # an imbalance's decrease in an epoch; the cosine between it and the one before
 
@@ -31,11 +32,15 @@ def least_weight(problem: Problem, log_penalties, dtype) -> float:
 
 
 def set_weights(problem: Problem, state: DualState, sums) -> None:
-    """Set 1/μ of the intercept and of the unpenalized features from the curvature that a pass has summed up."""
+    """Set 1/μ of the intercept and of the unpenalized features from the curvature that a pass has summed up.
+
+    Rows whose probabilities are 0 or 1 have next to none: the imbalance over μ, by which an intercept moves, is limited.
+    """
     at, inverses, visited = state.used, state.inverses, sums[:, SUM["train_weight"]]
     curvature = sums[:, SUM["curvature"]] / np.maximum(visited, TINY)
     total = problem.train_totals.mean() * curvature.mean()
-    weight = max(state.proximal_weight * total, state.least_proximal_weight)
+    farthest = np.abs(state.imbalance[0]).max(initial=0.0) / FARTHEST if problem.fit_intercept else 0.0
+    weight = max(state.proximal_weight * total, state.least_proximal_weight, farthest)
     state.table[-1, inverses] = 1.0 / weight
     if state.unpenalized.size:
         before, vectors = state.table[state.unpenalized, at], state.table[state.unpenalized, :at]
