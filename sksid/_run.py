@@ -174,10 +174,14 @@ class Run:
 
     def best_of(self, steps: list[Step]) -> Path:
         """The path of an interrupted search, from its steps; with a new state, as the old one may be inconsistent."""
-        bilevel = self.problem()
-        path = path_of(bilevel, None, steps, self.data.margin)
+        path = self.path_of(steps)
+        bilevel = path.bilevel
         state = bilevel.solver.init(bilevel.problem, path.chosen.log_penalties, seed=self.data.seed)
         return replace(path, state=state)
+
+    def path_of(self, steps: list[Step]) -> Path:
+        """The path that these steps have taken, without a state."""
+        return path_of(self.problem(), None, steps, self.data.margin)
 
     # ---- the chosen step ------------------------------------------------------------------------------------------------
 

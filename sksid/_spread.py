@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sksid._checks import check_size
+from sksid._cluster import client_in_use, fetched, submitted
 from sksid._products import Products
 from sksid._sources import as_matrix
 from sksid.objective import Array, Objective, Point
@@ -52,19 +53,19 @@ class Spread:
         """``function`` of each part and of the parts of the others, or of these themselves where they are no Spread."""
         each = [other.parts if isinstance(other, Spread) else [other] * len(self.parts) for other in others]
         parts = zip(self.parts, *each, strict=True)
-        return Spread(self.client, [self.client.submit(function, *own, pure=False) for own in parts])
+        return Spread(self.client, [submitted(self.client, function, *own) for own in parts])
 
     def there(self, value: Any) -> Any:
         """A value on some worker, as a future that can be made anew."""
-        return self.client.submit(_same, value, pure=False)
+        return submitted(self.client, _same, value)
 
     def sum(self) -> Any:
         """The sum of the parts, in pairs of neighbors, at the client."""
         parts = self.parts
         while len(parts) > 1:
-            pairs = [self.client.submit(_add, *parts[i : i + 2], pure=False) for i in range(0, len(parts) - 1, 2)]
+            pairs = [submitted(self.client, _add, *parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
             parts = pairs + parts[2 * len(pairs) :]
-        return parts[0].result()
+        return fetched(self.client, parts[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ class SpreadRows:
     def each(self) -> Iterator[tuple[slice, Rows]]:
         """The chunks, one after the other at the client, and which of all rows they are."""
         for place, part in zip(self.places, self.chunks.parts, strict=True):
-            yield place, part.result()
+            yield place, fetched(self.chunks.client, part)
 
     def mean_squares(self, weights: NDArray) -> NDArray:
         """Σ_i weights_i x_ij², (n_features,), for weights that sum to 1."""
@@ -288,16 +289,6 @@ def _look(rows):
     return rows.n_rows, rows.n_features, rows.dtype, rows.is_sparse, rows.n_entries, rows.squared_norms, rows.mean_log_square
 
 
-def is_dask(X: Any) -> bool:
-    """Whether it is a collection of Dask."""
-    return type(X).__module__.partition(".")[0] == "dask"
-
-
-def computed(value: Any) -> Any:
-    """What a collection of Dask stands for; any other value as it is."""
-    return value.compute() if is_dask(value) else value
-
-
 def spread_rows(X: Any) -> SpreadRows:
     """The chunks of a Dask array as rows on the workers of the client that is in use, each of which is looked at once.
 
@@ -307,18 +298,14 @@ def spread_rows(X: Any) -> SpreadRows:
         Where there is no client, or the array is in chunks of columns, or not finite.
     """
     from dask import delayed
-    from distributed import default_client
 
-    try:
-        client = default_client()
-    except ValueError as error:
-        raise ValueError("X is a Dask array, and there is no cluster. Make a client first: distributed.Client().") from error
+    client = client_in_use()
     if not hasattr(X, "numblocks"):
         raise TypeError(f"X is a {type(X).__name__} of Dask. Give an array: X.to_dask_array(lengths=True).")
     if X.ndim != 2 or X.numblocks[1] != 1:
         raise ValueError(f"X is in chunks {X.numblocks}, some of which have a part of the columns. Use X.rechunk({{1: -1}}).")
     chunks = Spread(client, client.compute([delayed(as_chunk)(part) for part in X.to_delayed().ravel()]))
-    looks = client.gather(chunks.map(_look).parts)
+    looks = [fetched(client, look) for look in chunks.map(_look).parts]
     for number, look in enumerate(looks):
         if isinstance(look, str):
             raise ValueError(f"X: chunk {number} cannot be used: {look}")

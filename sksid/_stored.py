@@ -12,10 +12,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from sksid import blocks
+from sksid._cluster import computed, is_dask
 from sksid._describe import NAMED, as_descriptors
 from sksid._pipeline import View
 from sksid._sklearn import BaseSearchCV
-from sksid._spread import SpreadRows, computed, is_dask, predicted
+from sksid._spread import SpreadRows, predicted
 from sksid.blocks import Blocks
 from sksid.solvers import Aid, Dual
 

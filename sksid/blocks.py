@@ -17,9 +17,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from sksid._cluster import computed, is_dask
 from sksid._disk_rows import BLOCK, DiskRows, survey
 from sksid._sources import CsrSource, DenseSource, FlatFile, as_matrix, checked_blocks, readable
-from sksid._spread import SpreadRows, computed, is_dask, spread_rows
+from sksid._spread import SpreadRows, spread_rows
 
 __all__ = ["Blocks", "open", "save"]
 

@@ -1,11 +1,12 @@
-"""Rows on a Dask cluster of two processes: the same results as in memory, whatever workers there are, and where one is lost.
-
-Skipped where Dask is not installed; ``pip install -e '.[test,dask]'`` installs it.
-"""
+"""Rows on a Dask cluster of two processes: the same results as in memory, whatever workers there are, and if some are lost."""
 
 import os
 import signal
+from contextlib import contextmanager
 
+import dask
+import dask.array as da
+import distributed
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -15,11 +16,9 @@ from sklearn.model_selection import KFold
 from sklearn.preprocessing import scale
 
 from sksid import HypergradientSearchCV, blocks
+from sksid import _cluster as cluster
 from sksid.problem import make_problem, problem_of
 from sksid.solvers import Aid
-
-da = pytest.importorskip("dask.array", reason="dask is not installed")
-distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
 # sockets that Dask leaves open where a worker has been killed
 pytestmark = pytest.mark.filterwarnings(
@@ -31,10 +30,17 @@ X = scale(X)
 SPLITS = list(KFold(3, shuffle=True, random_state=0).split(X))
 
 
+@contextmanager
+def workers(n_workers=2, **settings):
+    """The client of a cluster of so many processes, or threads of this one."""
+    settings = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 60} | settings
+    with distributed.LocalCluster(**settings) as started, distributed.Client(started) as client:
+        yield client
+
+
 @pytest.fixture(scope="module")
 def client():
-    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 60}
-    with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster) as client:
+    with workers() as client:
         yield client
 
 
@@ -68,8 +74,7 @@ def test_products_are_those_of_rows_in_memory_and_a_lost_worker_changes_no_bit(c
     assert problem.second_moments == pytest.approx(np.average(X**2, axis=0, weights=weights))
     again = solved(problem, lambda: kill_a_worker(client))
     assert np.array_equal(again[1], ours[1])
-    settings = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0", "processes": False}
-    with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster):
+    with workers(1, processes=False):
         alone = solved(problem_of(blocks.open(chunked(X)).rows, Y, SPLITS, **roles))
     assert np.array_equal(alone[1], ours[1])
 
@@ -84,11 +89,20 @@ def test_sparse_chunks_of_several_classes_without_intercept(client):
     assert ours == pytest.approx(theirs, rel=1e-7)
 
 
-class Killer:
-    """Ends a worker's process after the first outer step, and another after the search."""
+def kill_all_for_good(client):
+    """All workers, and nobody starts another one."""
+    processes = client.run(os.getpid)
+    for nanny in client.cluster.workers.values():
+        nanny.status = distributed.Status.closing_gracefully
+    for process in processes.values():
+        os.kill(process, signal.SIGKILL)
 
-    def __init__(self, client):
-        self.client, self.seen = client, set()
+
+class Killer:
+    """Calls ``kill`` with the client where the first of these tasks ends or begins: outer steps, the refit."""
+
+    def __init__(self, client, kill, tasks):
+        self.client, self.kill, self.left = client, kill, set(tasks)
 
     def setup(self, estimator, context):
         pass
@@ -98,26 +112,62 @@ class Killer:
 
     def on_fit_task_begin(self, estimator, context):
         if context.task_name == "refit-with-best-params":
-            kill_a_worker(self.client)
-            self.seen.add("refit")
+            self._at(context)
 
     def on_fit_task_end(self, estimator, context):
-        if context.task_name == "outer-step" and "step" not in self.seen:
-            kill_a_worker(self.client)
-            self.seen.add("step")
+        if context.task_name == "outer-step":
+            self._at(context)
+
+    def _at(self, context):
+        if context.task_name in self.left:
+            self.left.remove(context.task_name)
+            self.kill(self.client)
+
+
+REFIT = "refit-with-best-params"
 
 
 def test_a_search_that_loses_workers_finds_what_it_finds_in_memory(client):
     settings = {"structure": "shared", "cv": SPLITS, "tol": 1e-6}
-    killer = Killer(client)
+    killer = Killer(client, kill_a_worker, ["outer-step", REFIT])
     ours = HypergradientSearchCV(LogisticRegression(), **settings).set_callbacks(killer)
     ours.fit(chunked(X, 300), da.from_array(Y, chunks=300))
     theirs = HypergradientSearchCV(LogisticRegression(), **settings).fit(X, Y)
-    assert killer.seen == {"step", "refit"}
+    assert not killer.left
     assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-5)
     assert ours.best_estimator_.coef_ == pytest.approx(theirs.best_estimator_.coef_, abs=2e-3)
     assert type(ours.best_estimator_) is LogisticRegression
     assert np.array_equal(ours.predict_proba(chunked(X, 300)), ours.best_estimator_.predict_proba(X))
+
+
+@pytest.mark.parametrize("task, when", [("outer-step", "after 1 outer steps"), (REFIT, "after the search")])
+@pytest.mark.parametrize("own_patience", [True, False])
+def test_where_all_workers_are_lost_the_best_so_far_is_kept(task, when, own_patience):
+    """Whether it is Dask's scheduler that gives up, or the search itself."""
+    patience = {cluster.OWN_PATIENCE: "1s"}
+    with dask.config.set(patience if own_patience else {}), workers() as client, dask.config.set(patience):
+        killer = Killer(client, kill_all_for_good, [task])
+        search = HypergradientSearchCV(LogisticRegression(), structure="shared", cv=SPLITS).set_callbacks(killer)
+        with pytest.warns(UserWarning, match=f"The cluster was lost {when}; .*is kept, but there is no refit"):
+            search.fit(chunked(X, 300), Y)
+    assert not killer.left
+    assert search.n_iter_ == 1 or task != "outer-step"
+    assert search.best_score_ > -0.1 and search.penalties_.shape == (30,)
+    with pytest.raises(AttributeError, match="no attribute 'best_estimator_'"):
+        search.predict(X)
+    again = search.set_params(warm_start=True).set_callbacks().fit(X, Y)
+    assert again.n_iter_ < 8 and again.predict(X).shape == Y.shape
+
+
+def test_a_cluster_that_is_lost_before_the_first_step_is_an_error():
+    with workers() as client, dask.config.set({cluster.OWN_PATIENCE: "1s"}):
+        rows = blocks.open(chunked(X))
+        kill_all_for_good(client)
+        with pytest.raises(cluster.ClusterLostError, match="no worker"):
+            HypergradientSearchCV(LogisticRegression(), structure="shared", cv=SPLITS).fit(rows, Y)
+        client.close()
+        with pytest.raises(cluster.ClusterLostError, match="the client is closed"):
+            HypergradientSearchCV(LogisticRegression(), structure="shared", cv=SPLITS).fit(rows, Y)
 
 
 @pytest.mark.parametrize(
