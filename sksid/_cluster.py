@@ -1,7 +1,11 @@
 """The Dask cluster that is in use: what is asked of it, what is waited for, and how it is found to be lost."""
 
 from collections.abc import Callable
+from threading import Event
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 PATIENCE = 300.0  # seconds without any worker before the cluster counts as lost, where Dask's own setting says nothing
 OWN_PATIENCE = "distributed.scheduler.no-workers-timeout"
@@ -20,6 +24,50 @@ def is_dask(X: Any) -> bool:
 def computed(value: Any) -> Any:
     """What a collection of Dask stands for; any other value as it is."""
     return value.compute() if is_dask(value) else value
+
+
+def delayed_parts(X: Any) -> list:
+    """Its chunks of rows, or its partitions, in their order."""
+    parts = X.to_delayed()
+    return list(parts.ravel() if hasattr(parts, "ravel") else parts)
+
+
+def column_names(X: Any) -> NDArray[np.object_] | None:
+    """The names of a frame's columns, as scikit-learn's ``feature_names_in_``; None where they are not all strings."""
+    names = np.asarray(getattr(X, "columns", ()), dtype=object)
+    return names if names.size and all(isinstance(name, str) for name in names) else None
+
+
+def numbers_of(part: Any) -> Any:
+    """A partition of numeric columns as an ndarray; any other part as it is."""
+    if not hasattr(part, "columns"):
+        return part
+    single = all(dtype == np.float32 for dtype in part.dtypes)
+    return part.to_numpy(dtype=np.float32 if single else np.float64, na_value=np.nan)
+
+
+def check_numeric(X: Any) -> None:
+    """Refuse a collection that is not of numbers in rows and columns, each chunk with all columns.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the columns, and the remedy.
+    """
+    if X.ndim != 2:
+        raise TypeError(
+            f"X is a {type(X).__name__} of Dask, not of rows and columns. Give a Pipeline that makes columns of it."
+        )
+    if hasattr(X, "numblocks"):
+        if X.numblocks[1] != 1:
+            raise ValueError(
+                f"X is in chunks {X.numblocks}, some of which have a part of the columns. Use X.rechunk({{1: -1}})."
+            )
+    elif others := {str(name): str(dtype) for name, dtype in X.dtypes.items() if dtype.kind not in "biuf"}:
+        raise ValueError(
+            f"X has columns that are not numbers: {others}. Leave them out, or give a Pipeline whose ColumnTransformer encodes "
+            "them: with a OneHotEncoder that is fitted, sklearn.frozen.FrozenEstimator(encoder)."
+        )
 
 
 def client_in_use() -> Any:
@@ -58,26 +106,24 @@ def fetched(client: Any, future: Any) -> Any:
     """
     from concurrent.futures import CancelledError
 
-    from distributed import KilledWorker, wait
+    from distributed import KilledWorker
     from distributed.scheduler import NoWorkerError
 
     try:
-        _wait(client, future, wait)
+        _wait(client, future)
         return future.result()
     except (KilledWorker, NoWorkerError, CancelledError, OSError, MemoryError) as error:
         raise ClusterLostError(str(error).partition("\n")[0] or type(error).__name__) from error
 
 
-def _wait(client, future, wait):
+def _wait(client, future):
     import dask
 
     patience, alone = dask.config.get(OWN_PATIENCE, None), 0.0
     patience = PATIENCE if patience is None else dask.utils.parse_timedelta(patience)
-    while not future.done():
-        look = min(LOOK, patience)
-        try:
-            wait(future, timeout=look)
-        except TimeoutError:
-            alone = 0.0 if client.nthreads() else alone + look
-            if alone >= patience:
-                raise ClusterLostError(f"it has had no worker for {patience:.0f} seconds") from None
+    look, done = min(LOOK, patience), Event()
+    future.add_done_callback(lambda _: done.set())
+    while not done.wait(look):
+        alone = 0.0 if client.nthreads() else alone + look
+        if alone >= patience:
+            raise ClusterLostError(f"it has had no worker for {patience:.0f} seconds")

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sksid._checks import check_size
-from sksid._cluster import client_in_use, fetched, submitted
+from sksid._cluster import check_numeric, client_in_use, delayed_parts, fetched, numbers_of, submitted
 from sksid._products import Products
 from sksid._sources import as_matrix
 from sksid.objective import Array, Objective, Point
@@ -266,9 +266,9 @@ def _rows_only(value, objective, U):
     return value - objective.penalty_curvature(U) * U
 
 
-def as_chunk(X: Any) -> Rows:
-    """A chunk of a Dask array as rows."""
-    X = as_matrix(X, "a chunk")
+def as_chunk(part: Any, transformer: Any = None) -> Rows:
+    """A chunk of a Dask array, or a partition of a frame, as rows, perhaps of what a transformer makes of it."""
+    X = as_matrix(numbers_of(part if transformer is None else transformer.transform(part)), "a chunk")
     if sp.issparse(X):
         X.data = _aligned(X.data)
     else:
@@ -289,22 +289,28 @@ def _look(rows):
     return rows.n_rows, rows.n_features, rows.dtype, rows.is_sparse, rows.n_entries, rows.squared_norms, rows.mean_log_square
 
 
-def spread_rows(X: Any) -> SpreadRows:
-    """The chunks of a Dask array as rows on the workers of the client that is in use, each of which is looked at once.
+def spread_rows(X: Any, transformer: Any = None) -> SpreadRows:
+    """The chunks of a Dask array or frame as rows on the workers of the client that is in use, each of which is looked at once.
+
+    Parameters
+    ----------
+    X : dask array, DataFrame or Series
+    transformer : fitted transformer, default=None
+        Of each chunk, by itself.
 
     Raises
     ------
     TypeError, ValueError
-        Where there is no client, or the array is in chunks of columns, or not finite.
+        Where there is no client, or the array is in chunks of columns, or not of numbers, or not finite.
     """
     from dask import delayed
 
     client = client_in_use()
-    if not hasattr(X, "numblocks"):
-        raise TypeError(f"X is a {type(X).__name__} of Dask. Give an array: X.to_dask_array(lengths=True).")
-    if X.ndim != 2 or X.numblocks[1] != 1:
-        raise ValueError(f"X is in chunks {X.numblocks}, some of which have a part of the columns. Use X.rechunk({{1: -1}}).")
-    chunks = Spread(client, client.compute([delayed(as_chunk)(part) for part in X.to_delayed().ravel()]))
+    if transformer is None:
+        check_numeric(X)
+    else:
+        transformer = delayed(transformer, traverse=False)
+    chunks = Spread(client, client.compute([delayed(as_chunk)(part, transformer) for part in delayed_parts(X)]))
     looks = [fetched(client, look) for look in chunks.map(_look).parts]
     for number, look in enumerate(looks):
         if isinstance(look, str):
@@ -319,7 +325,7 @@ def spread_rows(X: Any) -> SpreadRows:
 
 
 def predicted(method: Callable, X: Any) -> NDArray:
-    """What a method of a fitted model makes of the rows of a Dask array, chunk by chunk."""
+    """What a method of a fitted model makes of the rows of a Dask array or frame, chunk by chunk."""
     import dask
 
-    return np.concatenate(dask.compute(*(dask.delayed(method)(part) for part in X.to_delayed().ravel())))
+    return np.concatenate(dask.compute(*(dask.delayed(method)(part) for part in delayed_parts(X))))

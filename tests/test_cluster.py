@@ -6,14 +6,21 @@ from contextlib import contextmanager
 
 import dask
 import dask.array as da
+import dask.dataframe as dd
 import distributed
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
-from sklearn.preprocessing import scale
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, scale
 
 from sksid import HypergradientSearchCV, blocks
 from sksid import _cluster as cluster
@@ -182,6 +189,87 @@ def test_a_cluster_that_is_lost_before_the_first_step_is_an_error():
 def test_what_does_not_work_on_a_cluster_is_refused(client, rows, settings, error, says):
     with pytest.raises(error, match=says):
         HypergradientSearchCV(LogisticRegression(), **settings).fit(rows(), Y)
+
+
+# ---- frames, and Pipelines ----------------------------------------------------------------------------------------------
+
+
+def frame():
+    """Eight numeric columns and one of strings; labels."""
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    X = X.iloc[:, :8]
+    return X.assign(size=np.where(X["mean area"] > 600, "big", "small")), y
+
+
+NUMBERS = list(frame()[0].columns[:8])
+
+
+def in_parts(X):
+    return dd.from_pandas(X, npartitions=2)
+
+
+def encoder(X):
+    """Fitted, and frozen."""
+    return make_column_transformer(
+        (FrozenEstimator(StandardScaler().fit(X[NUMBERS])), NUMBERS),
+        (FrozenEstimator(OneHotEncoder().fit(X[["size"]])), ["size"]),
+    )
+
+
+@pytest.mark.parametrize("structure", ["shared", "blocks"])
+def test_a_frame_goes_through_frozen_steps_on_the_workers(client, structure):
+    X, y = frame()
+    search = HypergradientSearchCV(make_pipeline(encoder(X), LogisticRegression()), structure=structure, cv=SPLITS, tol=1e-6)
+    weights = {"logisticregression__sample_weight": np.random.RandomState(0).random_sample(y.size) + 0.5}
+    ours = clone(search).fit(in_parts(X), in_parts(y), **weights)
+    theirs = clone(search).fit(X, y, **weights)
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-5)
+    assert list(ours.feature_names_in_) == list(theirs.feature_names_in_)
+    assert getattr(ours, "block_params_", {}).keys() == getattr(theirs, "block_params_", {}).keys()
+    probabilities = ours.predict_proba(in_parts(X))
+    assert np.array_equal(probabilities, ours.best_estimator_.predict_proba(X))
+    assert probabilities == pytest.approx(theirs.predict_proba(X), abs=2e-3)
+
+
+def test_a_frame_of_numbers_keeps_its_names(client):
+    X, y = frame()
+    X = X[NUMBERS].round({"mean area": 0}).astype({"mean area": "Int64", "mean radius": "float32"})
+    rows = blocks.open(in_parts(X))
+    assert np.array_equal(np.concatenate([part for _, part in rows.parts()]), X.to_numpy(np.float64))
+    ours = HypergradientSearchCV(LogisticRegression(), structure="shared", cv=SPLITS, max_iter=1).fit(
+        in_parts(X[NUMBERS[4:]]), y
+    )
+    assert list(ours.best_estimator_.feature_names_in_) == NUMBERS[4:]
+
+
+def test_a_series_of_texts_goes_through_a_stateless_step(client):
+    _, y = frame()
+    words = [("dull", "bright")[(label + number % 4 // 3) % 2] for number, label in enumerate(y)]
+    texts = pd.Series([f"{word} {number}" for number, word in enumerate(words)])
+    pipeline = make_pipeline(HashingVectorizer(n_features=64), LogisticRegression())
+    search = HypergradientSearchCV(pipeline, structure="shared", cv=3, tol=1e-6)
+    ours, theirs = clone(search).fit(in_parts(texts), y), clone(search).fit(texts, y)
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-4)
+    assert np.array_equal(ours.predict(in_parts(texts)), ours.best_estimator_.predict(texts))
+
+
+@pytest.mark.parametrize(
+    "estimator, columns, error, says",
+    [
+        (LogisticRegression(), [*NUMBERS, "size"], ValueError, r"not numbers: {'size': 'str.*FrozenEstimator\(encoder\)"),
+        (LogisticRegression(), "mean area", TypeError, "X is a Series of Dask, not of rows and columns"),
+        (
+            make_pipeline(StandardScaler(), LogisticRegression()),
+            NUMBERS,
+            TypeError,
+            "StandardScaler would be fitted on",
+        ),
+    ],
+)
+def test_frames_that_do_not_work_are_refused(client, estimator, columns, error, says):
+    X, y = frame()
+    with pytest.raises(error, match=says):
+        HypergradientSearchCV(estimator).fit(in_parts(X)[columns], y)
 
 
 def test_without_a_cluster_the_way_to_one_is_said(monkeypatch):
