@@ -1,8 +1,10 @@
 """The Dask cluster that is in use: what is asked of it, what is waited for, and how it is found to be lost."""
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from threading import Event
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,11 +88,32 @@ def client_in_use() -> Any:
         raise ValueError("X is of Dask, and there is no cluster. Make a client first: distributed.Client().") from error
 
 
-def submitted(client: Any, function: Callable, *values: Any) -> Any:
-    """A future of the function's result, which can be made anew where the worker that has it is lost."""
+def submitted(client: Any, function: Callable, *values: Any, home: str | None = None) -> Any:
+    """A future of the function's result, which can be made anew where the worker that has it is lost.
+
+    ``home`` is the address of the worker that is to have it, as long as there is that worker.
+    """
     if client.status != "running":
         raise ClusterLostError(f"the client is {client.status}")
-    return client.submit(function, *values, pure=False)
+    key = f"{function.__name__.strip('_')}-{uuid4().hex}"
+    return client.submit(_called, function, *values, key=key, workers=home, allow_other_workers=home is not None)
+
+
+def _called(function, *values):
+    return function(*map(aligned, values))
+
+
+def aligned(value: Any) -> Any:
+    """What has come over a wire, where an array begins anywhere, as kernels take it; also within tuples and dataclasses."""
+    if isinstance(value, np.ndarray):
+        return np.require(value, requirements=["A"])
+    if isinstance(value, tuple):
+        return tuple(map(aligned, value))
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    parts = {field.name: getattr(value, field.name) for field in fields(value)}
+    changed = {name: new for name, old in parts.items() if (new := aligned(old)) is not old and not isinstance(old, tuple)}
+    return replace(value, **changed) if changed else value
 
 
 def fetched(client: Any, future: Any) -> Any:

@@ -22,10 +22,11 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, scale
 
-from sksid import HypergradientSearchCV, blocks
+from sksid import HypergradientSearchCV, blocks, logistic
 from sksid import _cluster as cluster
 from sksid.problem import make_problem, problem_of
 from sksid.solvers import Aid
+from sksid.solvers._local import Local
 
 # sockets that Dask leaves open where a worker has been killed
 pytestmark = pytest.mark.filterwarnings(
@@ -84,6 +85,67 @@ def test_products_are_those_of_rows_in_memory_and_a_lost_worker_changes_no_bit(c
     with workers(1, processes=False):
         alone = solved(problem_of(blocks.open(chunked(X)).rows, Y, SPLITS, **roles))
     assert np.array_equal(alone[1], ours[1])
+
+
+# ---- epochs of each chunk -----------------------------------------------------------------------------------------------
+
+
+def steered(problem, rounds, logs, between=lambda: None):
+    """Losses and hypergradient after so many rounds, at equal penalties and then at these."""
+    solver = Local()
+    state = solver.advance(problem, solver.init(problem, np.full(problem.n_features, 5.0)), rounds)
+    between()
+    state = solver.advance(problem, solver.rescale(problem, state, logs), rounds)
+    return solver.losses(problem, state, problem), solver.log_gradient(problem, state), state
+
+
+def test_epochs_of_each_chunk_come_near_the_hypergradient_and_a_lost_worker_changes_no_bit(client):
+    roles = {"n_classes": 2, "sample_weight": np.random.RandomState(0).random_sample(Y.size) + 0.5}
+    logs = 4.0 + 0.3 * np.random.RandomState(1).randn(3, 30)
+    problem, solver = problem_of(blocks.open(chunked(X, 300)).rows, Y, SPLITS, **roles), Local()
+    ours = steered(problem, 15, logs)
+    theirs = make_problem(X, Y, SPLITS, dtype=np.float64, **roles)
+    exact = Aid(first_tol=None).advance(theirs, Aid(first_tol=None).init(theirs, logs))
+    assert ours[0] == pytest.approx(Aid().losses(theirs, exact), rel=1e-3)
+    assert np.linalg.norm(ours[1] - Aid().log_gradient(theirs, exact)) < 0.05 * np.linalg.norm(ours[1])
+    assert np.array_equal(steered(problem, 15, logs, lambda: kill_a_worker(client))[1], ours[1])
+    with workers(1, processes=False):
+        alone = problem_of(blocks.open(chunked(X, 300)).rows, Y, SPLITS, **roles)
+        assert np.array_equal(steered(alone, 15, logs)[1], ours[1])
+    start = solver.coefficients(problem, ours[2]), solver.adjoint(problem, ours[2])
+    again = solver.init(problem, logs, start=start)
+    for _ in range(4):
+        again = solver.advance(problem, again, 0.5)
+    assert again.n_epochs == 2.0
+    assert solver.losses(problem, again) == pytest.approx(ours[0], rel=2e-3)
+
+
+def test_a_fit_of_several_classes_by_chunks_without_adjoint(client):
+    X, y = load_iris(return_X_y=True)
+    X, everything = scale(X), [(np.arange(150), np.arange(0))]
+    problem = problem_of(blocks.open(chunked(X, 75)).rows, y, everything, n_classes=3)
+    theirs = make_problem(X, y, everything, n_classes=3, dtype=np.float64)
+    logs, solver = np.full(4, 2.0), Local()
+    state, result = logistic.fit(problem, solver, logs, tol=1e-4, max_epochs=200)
+    exact = Aid(first_tol=None).advance(theirs, Aid(first_tol=None).init(theirs, logs))
+    assert result.converged
+    assert solver.coefficients(problem, state)[0] == pytest.approx(Aid().coefficients(theirs, exact)[0], abs=2e-3)
+
+
+def test_a_search_steers_by_chunks_and_ends_precisely(client):
+    """20,000 rows: the score is that of rows in memory."""
+    random = np.random.RandomState(0)
+    rows = np.repeat(np.arange(20_000), 8)
+    X = sp.csr_array(
+        (np.ones(rows.size), (rows, (2000 * random.random_sample(rows.size) ** 2).astype(int))), shape=(20_000, 2000)
+    )
+    y = (random.random_sample(20_000) < 1 / (1 + np.exp(-0.5 * X @ random.randn(2000)))).astype(int)
+    chunks = [da.from_array(X[part], chunks=(-1, -1), asarray=False) for part in (slice(10_000), slice(10_000, None))]
+    search = HypergradientSearchCV(LogisticRegression(), structure="shared", cv=3, random_state=0)
+    ours = clone(search).fit(da.concatenate(chunks), da.from_array(y, chunks=10_000))
+    theirs = clone(search).fit(X, y)
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-4)
+    assert ours.best_estimator_.coef_ == pytest.approx(theirs.best_estimator_.coef_, abs=0.02)
 
 
 def test_sparse_chunks_of_several_classes_without_intercept(client):
