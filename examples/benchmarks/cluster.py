@@ -82,9 +82,7 @@ _OWN = _spread.fetched, _spread.submitted
 def measure(X, y, side):
     """One side."""
     if side == "memory":
-        return searched(X, y, X.shape[0], n_jobs=2) | dict.fromkeys(
-            ["rounds", "MB between", "MB to client", "worker MB"], np.nan
-        )
+        return searched(X, y, n_jobs=2) | dict.fromkeys(OF_CLUSTER, np.nan)
     return on_cluster(X, y, "aid" if side.endswith("aid") else "auto")
 
 
