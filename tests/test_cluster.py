@@ -24,6 +24,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, scale
 
 from sksid import HypergradientSearchCV, blocks, logistic
 from sksid import _cluster as cluster
+from sksid._stored import preprocessed
 from sksid.problem import make_problem, problem_of
 from sksid.solvers import Aid
 from sksid.solvers._local import Local
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 X, Y = load_breast_cancer(return_X_y=True)
 X = scale(X)
+STEP, REFIT = "outer-step", "refit-with-best-params"
 SPLITS = list(KFold(3, shuffle=True, random_state=0).split(X))
 
 
@@ -52,7 +54,7 @@ def client():
         yield client
 
 
-def chunked(X, size=200):
+def chunked(X, size=300):
     return da.from_array(X, chunks=(size, -1), asarray=False)
 
 
@@ -102,7 +104,7 @@ def steered(problem, rounds, logs, between=lambda: None):
 def test_epochs_of_each_chunk_come_near_the_hypergradient_and_a_lost_worker_changes_no_bit(client):
     roles = {"n_classes": 2, "sample_weight": np.random.RandomState(0).random_sample(Y.size) + 0.5}
     logs = 4.0 + 0.3 * np.random.RandomState(1).randn(3, 30)
-    problem, solver = problem_of(blocks.open(chunked(X, 300)).rows, Y, SPLITS, **roles), Local()
+    problem, solver = problem_of(blocks.open(chunked(X)).rows, Y, SPLITS, **roles), Local()
     ours = steered(problem, 15, logs)
     theirs = make_problem(X, Y, SPLITS, dtype=np.float64, **roles)
     exact = Aid(first_tol=None).advance(theirs, Aid(first_tol=None).init(theirs, logs))
@@ -110,7 +112,7 @@ def test_epochs_of_each_chunk_come_near_the_hypergradient_and_a_lost_worker_chan
     assert np.linalg.norm(ours[1] - Aid().log_gradient(theirs, exact)) < 0.05 * np.linalg.norm(ours[1])
     assert np.array_equal(steered(problem, 15, logs, lambda: kill_a_worker(client))[1], ours[1])
     with workers(1, processes=False):
-        alone = problem_of(blocks.open(chunked(X, 300)).rows, Y, SPLITS, **roles)
+        alone = problem_of(blocks.open(chunked(X)).rows, Y, SPLITS, **roles)
         assert np.array_equal(steered(alone, 15, logs)[1], ours[1])
     start = solver.coefficients(problem, ours[2]), solver.adjoint(problem, ours[2])
     again = solver.init(problem, logs, start=start)
@@ -148,6 +150,13 @@ def test_a_search_steers_by_chunks_and_ends_precisely(client):
     assert ours.best_estimator_.coef_ == pytest.approx(theirs.best_estimator_.coef_, abs=0.02)
 
 
+def test_many_penalties_are_cross_fitted_on_a_cluster(client):
+    search = HypergradientSearchCV(LogisticRegression(), structure="per_feature", cv=SPLITS, max_iter=1)
+    ours, theirs = clone(search).fit(chunked(X), Y), clone(search).fit(X, Y)
+    assert [stage.structure for stage in ours.stages_] == [stage.structure for stage in theirs.stages_]
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=0.02)
+
+
 def test_sparse_chunks_of_several_classes_without_intercept(client):
     X, y = load_iris(return_X_y=True)
     X, splits = sp.csr_array(X), list(KFold(3, shuffle=True, random_state=0).split(X))
@@ -180,11 +189,11 @@ class Killer:
         pass
 
     def on_fit_task_begin(self, estimator, context):
-        if context.task_name == "refit-with-best-params":
+        if context.task_name == REFIT:
             self._at(context)
 
     def on_fit_task_end(self, estimator, context):
-        if context.task_name == "outer-step":
+        if context.task_name == STEP:
             self._at(context)
 
     def _at(self, context):
@@ -193,34 +202,37 @@ class Killer:
             self.kill(self.client)
 
 
-REFIT = "refit-with-best-params"
-
-
 def test_a_search_that_loses_workers_finds_what_it_finds_in_memory(client):
     settings = {"structure": "shared", "cv": SPLITS, "tol": 1e-6}
-    killer = Killer(client, kill_a_worker, ["outer-step", REFIT])
+    killer = Killer(client, kill_a_worker, [STEP, REFIT])
     ours = HypergradientSearchCV(LogisticRegression(), **settings).set_callbacks(killer)
-    ours.fit(chunked(X, 300), da.from_array(Y, chunks=300))
+    ours.fit(chunked(X), da.from_array(Y, chunks=300))
     theirs = HypergradientSearchCV(LogisticRegression(), **settings).fit(X, Y)
     assert not killer.left
     assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-5)
     assert ours.best_estimator_.coef_ == pytest.approx(theirs.best_estimator_.coef_, abs=2e-3)
     assert type(ours.best_estimator_) is LogisticRegression
-    assert np.array_equal(ours.predict_proba(chunked(X, 300)), ours.best_estimator_.predict_proba(X))
+    assert np.array_equal(ours.predict_proba(chunked(X)), ours.best_estimator_.predict_proba(X))
 
 
-@pytest.mark.parametrize("task, when", [("outer-step", "after 1 outer steps"), (REFIT, "after the search")])
-@pytest.mark.parametrize("own_patience", [True, False])
-def test_where_all_workers_are_lost_the_best_so_far_is_kept(task, when, own_patience):
+@pytest.mark.parametrize(
+    "task, when, by_scheduler",
+    [
+        (STEP, "after 1 outer steps", False),
+        (STEP, "after 1 outer steps", True),
+        (REFIT, "after the search", False),
+    ],
+)
+def test_where_all_workers_are_lost_the_best_so_far_is_kept(task, when, by_scheduler):
     """Whether it is Dask's scheduler that gives up, or the search itself."""
     patience = {cluster.OWN_PATIENCE: "1s"}
-    with dask.config.set(patience if own_patience else {}), workers() as client, dask.config.set(patience):
+    with dask.config.set(patience if by_scheduler else {}), workers() as client, dask.config.set(patience):
         killer = Killer(client, kill_all_for_good, [task])
         search = HypergradientSearchCV(LogisticRegression(), structure="shared", cv=SPLITS).set_callbacks(killer)
         with pytest.warns(UserWarning, match=f"The cluster was lost {when}; .*is kept, but there is no refit"):
-            search.fit(chunked(X, 300), Y)
+            search.fit(chunked(X), Y)
     assert not killer.left
-    assert search.n_iter_ == 1 or task != "outer-step"
+    assert search.n_iter_ == 1 or task != STEP
     assert search.best_score_ > -0.1 and search.penalties_.shape == (30,)
     with pytest.raises(AttributeError, match="no attribute 'best_estimator_'"):
         search.predict(X)
@@ -278,19 +290,20 @@ def encoder(X):
     )
 
 
-@pytest.mark.parametrize("structure", ["shared", "blocks"])
-def test_a_frame_goes_through_frozen_steps_on_the_workers(client, structure):
+def test_a_frame_goes_through_frozen_steps_on_the_workers(client):
     X, y = frame()
-    search = HypergradientSearchCV(make_pipeline(encoder(X), LogisticRegression()), structure=structure, cv=SPLITS, tol=1e-6)
+    search = HypergradientSearchCV(make_pipeline(encoder(X), LogisticRegression()), structure="blocks", cv=SPLITS, max_iter=2)
+    rows = preprocessed(search.estimator, in_parts(X), y)
+    assert np.array_equal(np.concatenate([part for _, part in rows.parts()]), encoder(X).fit(X).transform(X))
     weights = {"logisticregression__sample_weight": np.random.RandomState(0).random_sample(y.size) + 0.5}
     ours = clone(search).fit(in_parts(X), in_parts(y), **weights)
     theirs = clone(search).fit(X, y, **weights)
-    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-5)
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-2)
     assert list(ours.feature_names_in_) == list(theirs.feature_names_in_)
-    assert getattr(ours, "block_params_", {}).keys() == getattr(theirs, "block_params_", {}).keys()
+    assert list(ours.block_params_) == list(theirs.block_params_) == ["frozenestimator-1", "frozenestimator-2"]
     probabilities = ours.predict_proba(in_parts(X))
     assert np.array_equal(probabilities, ours.best_estimator_.predict_proba(X))
-    assert probabilities == pytest.approx(theirs.predict_proba(X), abs=2e-3)
+    assert probabilities == pytest.approx(theirs.predict_proba(X), abs=0.05)
 
 
 def test_a_frame_of_numbers_keeps_its_names(client):
