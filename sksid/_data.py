@@ -282,7 +282,7 @@ def prepare(
     samples = make_samples(X, y, given, final_step(estimator)[1], sample_weight, cv, target, routed.splitter.split)
     margin = 0.0 if not wanted.is_auto else AUTO_MARGIN if samples.n_samples >= SAFE_ROWS else SAFE_MARGIN
     wanted, cross_fits = _cross_fits(samples, wanted, wanted.structure_of(features), early_stopping, resamples(estimator))
-    if not is_stateless(estimator):
+    if not isinstance(X, Blocks) and not is_stateless(estimator):
         made = make_split_views(estimator, X, y, routed.estimator.fit, samples.splits, n_jobs)
         wanted, split_views, features = _place_features(wanted, view, features, made)
         if resamples(estimator):

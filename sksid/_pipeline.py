@@ -294,17 +294,24 @@ def is_stateless(estimator: BaseEstimator) -> bool:
     return all(map(_sees_rows_one_by_one, preprocessing_steps(estimator)))
 
 
-def _sees_rows_one_by_one(step: Any) -> bool:
-    if step is None or isinstance(step, str):
+def to_be_fitted(estimator: BaseEstimator) -> list[str]:
+    """The steps of the preprocessing, by their classes, that are neither stateless nor frozen."""
+    return [
+        type(step).__name__ for step in preprocessing_steps(estimator) if not _sees_rows_one_by_one(step, ("FrozenEstimator",))
+    ]
+
+
+def _sees_rows_one_by_one(step: Any, ready: tuple[str, ...] = ()) -> bool:
+    if step is None or isinstance(step, str) or _is(step, *ready):
         return True
     if isinstance(step, Pipeline):
-        return all(map(_sees_rows_one_by_one, _all_steps(step)))
+        return all(_sees_rows_one_by_one(inner, ready) for inner in _all_steps(step))
     if isinstance(step, FeatureUnion):
-        return all(_sees_rows_one_by_one(transformer) for _, transformer in step.transformer_list)
+        return all(_sees_rows_one_by_one(transformer, ready) for _, transformer in step.transformer_list)
     if _is(step, "ColumnTransformer"):
         chosen_by_data = any(callable(columns) for _, _, columns in step.transformers)
         transformers = [transformer for _, transformer, _ in step.transformers] + [step.remainder]
-        return not chosen_by_data and all(map(_sees_rows_one_by_one, transformers))
+        return not chosen_by_data and all(_sees_rows_one_by_one(transformer, ready) for transformer in transformers)
     if type(step) is FunctionTransformer:
         return step.func is None or (isinstance(step.func, np.ufunc) and not step.kw_args)
     known = type(step).__name__ in ROW_BY_ROW and type(step).__module__.startswith("sklearn.")

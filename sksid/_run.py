@@ -87,7 +87,7 @@ class Run:
 
     def _bilevel(self, problem, solver=None, tol=None):
         """A problem in the groups that suit its solver, by default that of ``solver="auto"``; ``tol`` is for ``at_once``."""
-        solver = solvers.choose(problem) if solver is None else _of_one_part(solver)
+        solver = solvers.choose(problem, rough=not self.data.unpenalized.any()) if solver is None else _of_one_part(solver)
         solver = solver if tol is None else at_once(solver, tol)
         if not solver.threads_itself:
             problem = in_groups(problem, groups_of_splits(problem))
@@ -174,10 +174,14 @@ class Run:
 
     def best_of(self, steps: list[Step]) -> Path:
         """The path of an interrupted search, from its steps; with a new state, as the old one may be inconsistent."""
-        bilevel = self.problem()
-        path = path_of(bilevel, None, steps, self.data.margin)
+        path = self.path_of(steps)
+        bilevel = path.bilevel
         state = bilevel.solver.init(bilevel.problem, path.chosen.log_penalties, seed=self.data.seed)
         return replace(path, state=state)
+
+    def path_of(self, steps: list[Step]) -> Path:
+        """The path that these steps have taken, without a state."""
+        return path_of(self.problem(), None, steps, self.data.margin)
 
     # ---- the chosen step ------------------------------------------------------------------------------------------------
 
@@ -194,7 +198,7 @@ class Run:
             polished.append(best)
         path = replace(path, best=best)  # which may have been solved before the last one
         warn_at_edge(path.chosen, path.bilevel.log_range, self.data.target)
-        if not precise:
+        if not precise and self.solver is not None:
             warn_if_not_optimal(path.chosen, self.solver)
         return path
 

@@ -292,13 +292,15 @@ class HypergradientSearchCV(BlockwisePredictions):
             tasks = SearchTasks(self, X, y, params)
             run = make_run(self.estimator, X, y, target, routed, scorers, self._last_fit(), **self._settings())
             path = tasks.search(run)
-            if self.warm_start:
+            if self.warm_start and not tasks.lost:
                 self._split_models = run.models(path)
-            start = run.mean_model(path) if self.refit else None
+            start = run.mean_model(path) if self.refit and not tasks.lost else None
             path = replace(path, state=None)  # whose memory the rest may have
             self._set(run.report(path))
-            if self.refit:
+            if self.refit and not tasks.lost:
                 self._set(tasks.refit(run, path, start))
+            if tasks.lost and hasattr(self, "best_estimator_"):
+                del self.best_estimator_  # of a fit before
             tasks.end()
         if hasattr(self, "best_score_"):
             log_score(self.best_score_)

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sksid._checks import check_size
+from sksid._cluster import aligned, check_numeric, client_in_use, delayed_parts, fetched, numbers_of, submitted
 from sksid._products import Products
 from sksid._sources import as_matrix
 from sksid.objective import Array, Objective, Point
@@ -29,10 +30,13 @@ class Spread:
     ----------
     client : distributed.Client
     parts : list of distributed.Future
+    homes : list of str, or None
+        The worker of each part: otherwise Dask moves a chunk to where W is, if that is larger.
     """
 
     client: Any
     parts: list
+    homes: list | None = None
 
     __array_ufunc__ = None  # so that numpy leaves a product to ``__rmul__``
 
@@ -46,25 +50,35 @@ class Spread:
         self.parts[:] = self.map(_with, splits, value).parts
 
     def __deepcopy__(self, memo: dict) -> "Spread":
-        return Spread(self.client, list(self.parts))
+        return replace(self, parts=list(self.parts))
+
+    @property
+    def first(self) -> "Spread":
+        """Of its first part alone."""
+        return replace(self, parts=self.parts[:1], homes=self.homes and self.homes[:1])
 
     def map(self, function: Callable, *others: Any) -> "Spread":
         """``function`` of each part and of the parts of the others, or of these themselves where they are no Spread."""
         each = [other.parts if isinstance(other, Spread) else [other] * len(self.parts) for other in others]
-        parts = zip(self.parts, *each, strict=True)
-        return Spread(self.client, [self.client.submit(function, *own, pure=False) for own in parts])
+        homes = self.homes or [None] * len(self.parts)
+        made = [submitted(self.client, function, *own, home=home) for home, *own in zip(homes, self.parts, *each, strict=True)]
+        return replace(self, parts=made)
 
     def there(self, value: Any) -> Any:
         """A value on some worker, as a future that can be made anew."""
-        return self.client.submit(_same, value, pure=False)
+        return submitted(self.client, _same, value)
 
     def sum(self) -> Any:
-        """The sum of the parts, in pairs of neighbors, at the client."""
+        """The sum of the parts, at the client."""
+        return fetched(self.client, self.total())
+
+    def total(self) -> Any:
+        """The same, in pairs of neighbors, where it is: a future."""
         parts = self.parts
         while len(parts) > 1:
-            pairs = [self.client.submit(_add, *parts[i : i + 2], pure=False) for i in range(0, len(parts) - 1, 2)]
+            pairs = [submitted(self.client, _add, *parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
             parts = pairs + parts[2 * len(pairs) :]
-        return parts[0].result()
+        return parts[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +126,7 @@ class SpreadRows:
     def each(self) -> Iterator[tuple[slice, Rows]]:
         """The chunks, one after the other at the client, and which of all rows they are."""
         for place, part in zip(self.places, self.chunks.parts, strict=True):
-            yield place, part.result()
+            yield place, fetched(self.chunks.client, part)
 
     def mean_squares(self, weights: NDArray) -> NDArray:
         """Σ_i weights_i x_ij², (n_features,), for weights that sum to 1."""
@@ -215,17 +229,12 @@ def _with(values, splits, value):
 
 
 def _outputs(objective, W):
-    return objective.outputs(_aligned(W))
-
-
-def _aligned(values):
-    """What has come over a wire, where it begins anywhere, as kernels take it."""
-    return np.require(values, requirements=["A"])
+    return objective.outputs(W)
 
 
 def _local(rows, empty):
     products = Products(rows, len(empty.weights) * empty.n_outputs)
-    return replace(empty, products=products, labels=_aligned(empty.labels), weights=_aligned(empty.weights))
+    return replace(empty, products=products)
 
 
 def _mean_squares(rows, weights):
@@ -233,11 +242,11 @@ def _mean_squares(rows, weights):
 
 
 def _predictions(objective, outputs):
-    return objective.point(_aligned(outputs)).predictions
+    return objective.point(outputs).predictions
 
 
 def _losses(objective, outputs):
-    return objective.losses(_aligned(outputs))
+    return objective.losses(outputs)
 
 
 def _gradient(objective, predictions):
@@ -246,11 +255,10 @@ def _gradient(objective, predictions):
 
 def _point(predictions):
     nothing: Any = None
-    return Point(nothing, _aligned(predictions))
+    return Point(nothing, predictions)
 
 
 def _curved(objective, predictions, U):
-    U = _aligned(U)
     return _rows_only(objective.hessian_product(_point(predictions), U, U), objective, U)
 
 
@@ -265,13 +273,13 @@ def _rows_only(value, objective, U):
     return value - objective.penalty_curvature(U) * U
 
 
-def as_chunk(X: Any) -> Rows:
-    """A chunk of a Dask array as rows."""
-    X = as_matrix(X, "a chunk")
+def as_chunk(part: Any, transformer: Any = None) -> Rows:
+    """A chunk of a Dask array, or a partition of a frame, as rows, perhaps of what a transformer makes of it."""
+    X = as_matrix(numbers_of(part if transformer is None else transformer.transform(part)), "a chunk")
     if sp.issparse(X):
-        X.data = _aligned(X.data)
+        X.data = aligned(X.data)
     else:
-        X = _aligned(X)
+        X = aligned(X)
     return as_rows(X, np.arange(X.shape[0]))
 
 
@@ -288,37 +296,31 @@ def _look(rows):
     return rows.n_rows, rows.n_features, rows.dtype, rows.is_sparse, rows.n_entries, rows.squared_norms, rows.mean_log_square
 
 
-def is_dask(X: Any) -> bool:
-    """Whether it is a collection of Dask."""
-    return type(X).__module__.partition(".")[0] == "dask"
+def spread_rows(X: Any, transformer: Any = None) -> SpreadRows:
+    """The chunks of a Dask array or frame as rows on the workers of the client that is in use, each of which is looked at once.
 
-
-def computed(value: Any) -> Any:
-    """What a collection of Dask stands for; any other value as it is."""
-    return value.compute() if is_dask(value) else value
-
-
-def spread_rows(X: Any) -> SpreadRows:
-    """The chunks of a Dask array as rows on the workers of the client that is in use, each of which is looked at once.
+    Parameters
+    ----------
+    X : dask array, DataFrame or Series
+    transformer : fitted transformer, default=None
+        Of each chunk, by itself.
 
     Raises
     ------
     TypeError, ValueError
-        Where there is no client, or the array is in chunks of columns, or not finite.
+        Where there is no client, or the array is in chunks of columns, or not of numbers, or not finite.
     """
     from dask import delayed
-    from distributed import default_client
 
-    try:
-        client = default_client()
-    except ValueError as error:
-        raise ValueError("X is a Dask array, and there is no cluster. Make a client first: distributed.Client().") from error
-    if not hasattr(X, "numblocks"):
-        raise TypeError(f"X is a {type(X).__name__} of Dask. Give an array: X.to_dask_array(lengths=True).")
-    if X.ndim != 2 or X.numblocks[1] != 1:
-        raise ValueError(f"X is in chunks {X.numblocks}, some of which have a part of the columns. Use X.rechunk({{1: -1}}).")
-    chunks = Spread(client, client.compute([delayed(as_chunk)(part) for part in X.to_delayed().ravel()]))
-    looks = client.gather(chunks.map(_look).parts)
+    client = client_in_use()
+    if transformer is None:
+        check_numeric(X)
+    else:
+        transformer = delayed(transformer, traverse=False)
+    chunks = Spread(client, client.compute([delayed(as_chunk)(part, transformer) for part in delayed_parts(X)]))
+    looks = [fetched(client, look) for look in chunks.map(_look).parts]
+    held = client.who_has(chunks.parts)
+    chunks = replace(chunks, homes=[next(iter(held.get(part.key, ())), None) for part in chunks.parts])
     for number, look in enumerate(looks):
         if isinstance(look, str):
             raise ValueError(f"X: chunk {number} cannot be used: {look}")
@@ -332,7 +334,7 @@ def spread_rows(X: Any) -> SpreadRows:
 
 
 def predicted(method: Callable, X: Any) -> NDArray:
-    """What a method of a fitted model makes of the rows of a Dask array, chunk by chunk."""
+    """What a method of a fitted model makes of the rows of a Dask array or frame, chunk by chunk."""
     import dask
 
-    return np.concatenate(dask.compute(*(dask.delayed(method)(part) for part in X.to_delayed().ravel())))
+    return np.concatenate(dask.compute(*(dask.delayed(method)(part) for part in delayed_parts(X))))

@@ -1,5 +1,6 @@
 """Rows on disk and on a cluster in a search: which X are such, what is refused, and predictions block by block."""
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from sksid import blocks
+from sksid._cluster import computed, is_dask
 from sksid._describe import NAMED, as_descriptors
-from sksid._pipeline import View
+from sksid._estimators import final_step
+from sksid._pipeline import View, make_view, to_be_fitted
 from sksid._sklearn import BaseSearchCV
-from sksid._spread import SpreadRows, computed, is_dask, predicted
+from sksid._spread import SpreadRows, predicted, spread_rows
 from sksid.blocks import Blocks
 from sksid.solvers import Aid, Dual
 
 LOG_LOSS = (None, "neg_log_loss")
+FIRST = 100  # rows on which a Pipeline that needs no fit finds out what columns there are
 ON_DISK, ON_CLUSTER = ("dual", Dual), ("aid", Aid)  # the solver that does not need all rows at once
 
 
@@ -34,10 +38,11 @@ def as_given(X: Any, y: Any, params: dict, search: Any) -> tuple[Any, Any, dict]
     if not isinstance(X, Blocks) and not is_dask(X) and not (blocks.is_mapped(X) and _allows(search)):
         return *indexable(X, y), params
     spread = is_dask(X) or isinstance(X, Blocks) and isinstance(X.rows, SpreadRows)
-    check_settings(search, ON_CLUSTER if spread else ON_DISK)
+    check_settings(search, ON_CLUSTER if spread else ON_DISK, is_dask(X))
+    params, y = {name: computed(value) for name, value in params.items()}, computed(y)
+    if isinstance(search.estimator, Pipeline):
+        X = preprocessed(search.estimator, X, y)
     X = blocks.open(X, block_entries=blocks.BLOCK)
-    params = {name: computed(value) for name, value in params.items()}
-    y = computed(y)
     if X.sample_weight is not None:
         params = {"sample_weight": X.sample_weight} | params
     y = X.y if y is None else y
@@ -46,14 +51,29 @@ def as_given(X: Any, y: Any, params: dict, search: Any) -> tuple[Any, Any, dict]
     return X, y, params
 
 
-def check_settings(search: Any, solver: tuple[str, type]) -> None:
-    """Refuse what needs all rows at once; ``solver`` is the one, its name and its class, that does not."""
+def check_settings(search: Any, solver: tuple[str, type], by_chunk: bool = False) -> None:
+    """Refuse what needs all rows at once.
+
+    Parameters
+    ----------
+    search : HypergradientSearchCV
+    solver : (str, type)
+        The one, its name and its class, that does not.
+    by_chunk : bool, default=False
+        Whether each chunk of rows can be transformed by itself.
+    """
     name, kind = solver
     if isinstance(search.estimator, Pipeline):
-        raise TypeError(
-            "estimator: a Pipeline cannot preprocess rows on disk. Transform the blocks, write them with sksid.blocks.save, "
-            "and give its last step alone."
-        )
+        if not by_chunk:
+            raise TypeError(
+                "estimator: a Pipeline cannot preprocess rows on disk. Transform the blocks, write them with "
+                "sksid.blocks.save, and give its last step alone."
+            )
+        if steps := to_be_fitted(search.estimator):
+            raise TypeError(
+                f"estimator: {', '.join(steps)} would be fitted on the rows of all workers. Fit it before, perhaps on some "
+                "rows, and give sklearn.frozen.FrozenEstimator(it) in its place. Steps that need no fit are taken as they are."
+            )
     if search.scoring not in LOG_LOSS:
         raise ValueError(f"scoring={search.scoring!r} needs the rows in memory. Leave it out: rows on disk have the log loss.")
     if not (search.solver in ("auto", name) if isinstance(search.solver, str) else isinstance(search.solver, kind)):
@@ -72,14 +92,40 @@ def _allows(search):
     return True
 
 
-def stored_view(final: Any, X: Blocks, y: Any, params: dict) -> View:
-    """The rows as they reach the final step, checked; there is no preprocessing."""
+@dataclass(frozen=True, eq=False)
+class Preprocessed(Blocks):
+    """Rows on a cluster of what a Pipeline's preprocessing has made of each chunk.
+
+    Attributes
+    ----------
+    view : View
+        Of the first rows, with the preprocessing in it, which needed no fit.
+    """
+
+    view: Any = None
+
+
+def preprocessed(estimator: Pipeline, X: Any, y: Any) -> Preprocessed:
+    """The chunks of a Dask array or frame, each transformed by itself on its worker."""
+    first = X.head(FIRST, npartitions=-1) if hasattr(X, "head") else X[:FIRST].compute()
+    labels = np.arange(len(first)) % 2 if y is None else y[: len(first)]
+    view = make_view(estimator, first, labels, {})
+    return Preprocessed(spread_rows(X, view.pipeline), view=view)
+
+
+def stored_view(estimator: Any, X: Blocks, y: Any, params: dict) -> View:
+    """The rows as they reach the final step, checked."""
     y = column_or_1d(y, warn=True)
     if y.dtype.kind == "f":
         assert_all_finite(y, input_name="y")
     check_consistent_length(X, y)
-    checker = clone(final)
+    if isinstance(X, Preprocessed):
+        params = {name.rpartition("__")[2]: value for name, value in params.items()}
+        return replace(X.view, X=X, y=y, params=params)
+    checker = clone(final_step(estimator)[1])
     checker.n_features_in_ = X.shape[1]
+    if X.names is not None:
+        checker.feature_names_in_ = X.names
     return View(None, checker, X, y, params)
 
 

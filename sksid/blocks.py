@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from sksid._cluster import column_names, computed, is_dask
 from sksid._disk_rows import BLOCK, DiskRows, survey
 from sksid._sources import CsrSource, DenseSource, FlatFile, as_matrix, checked_blocks, readable
-from sksid._spread import SpreadRows, computed, is_dask, spread_rows
+from sksid._spread import SpreadRows, spread_rows
 
 __all__ = ["Blocks", "open", "save"]
 
@@ -40,11 +41,14 @@ class Blocks:
     y : ndarray of shape (n_rows,), or None
         Labels that came with the rows.
     sample_weight : ndarray of shape (n_rows,), or None
+    names : ndarray of shape (n_features,), or None
+        Of the columns, where they came with names.
     """
 
     rows: DiskRows | SpreadRows
     y: NDArray | None = None
     sample_weight: NDArray | None = None
+    names: NDArray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,12 +80,12 @@ def open(
 
     Parameters
     ----------
-    rows : path, ndarray, CSR array, Dask array or iterable
+    rows : path, ndarray, CSR array, Dask array or frame, or iterable
         A folder that ``save`` has written. An ``np.memmap`` of shape (n_rows, n_features). A CSR array whose data, indices and
         indptr are ``np.memmap``, or a tuple of these three and the shape. Blocks ``(X, y)`` or ``(X, y, sample_weight)``, X an
         ndarray or a sparse array: a list or any other iterable. A list of ``.npz`` files, of ``scipy.sparse.save_npz`` or with
-        an array ``X``, and perhaps with ``y`` and ``sample_weight``. A Dask array in chunks of rows, dense or sparse, which
-        stay on the workers of the client that is in use.
+        an array ``X``, and perhaps with ``y`` and ``sample_weight``. A Dask array in chunks of rows, dense or sparse, or a
+        ``dask.dataframe`` of numbers: they stay on the workers of the client that is in use.
     y : array-like of shape (n_rows,), default=None
         Labels, where they are not with the rows.
     sample_weight : array-like of shape (n_rows,), default=None
@@ -111,7 +115,7 @@ def open(
     if isinstance(rows, Blocks):
         found = rows
     elif is_dask(rows):
-        found = Blocks(spread_rows(rows))
+        found = Blocks(spread_rows(rows), names=column_names(rows))
         y, sample_weight = computed(y), computed(sample_weight)
     elif isinstance(rows, str | Path):
         found = _folder(Path(rows), block_entries)
@@ -127,7 +131,7 @@ def open(
     for values, name in zip(own, OF_ROWS, strict=True):
         if values is not None and values.shape != (len(found),):
             raise ValueError(f"{name} has the shape {values.shape}, but X has {len(found)} rows. Give one number for each row.")
-    return Blocks(found.rows, *own)
+    return replace(found, y=own[0], sample_weight=own[1])
 
 
 def save(

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from sksid._disk_rows import DiskRows
-from sksid.problem import Problem
+from sksid.problem import IN_ORDER, Problem
 
 # Multiply-adds of one pass from which splits are taken apart: some 0.05 seconds. Below, a thread's start costs as much.
 WORK_FOR_GROUPS = 5e7
@@ -107,8 +106,8 @@ def groups_of_splits(problem: Any) -> list[NDArray]:
     line and in one register, and half of them would take as long.
     """
     n_splits, n_outputs = problem.n_splits, problem.n_splits * problem.n_outputs
-    on_disk = isinstance(problem, Problem) and isinstance(problem.rows, DiskRows)  # which are read once for all splits
-    if not isinstance(problem, Problem) or on_disk or problem.work < WORK_FOR_GROUPS:
+    elsewhere = isinstance(problem, Problem) and isinstance(problem.rows, IN_ORDER)  # which are read once for all splits
+    if not isinstance(problem, Problem) or elsewhere or problem.work < WORK_FOR_GROUPS:
         n_groups = 1
     elif problem.n_outputs == 1:
         n_groups = -(-n_splits // SPLITS_OF_A_LINE)

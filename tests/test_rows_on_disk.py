@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
 from sklearn.datasets import load_digits, make_classification
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.metrics import log_loss
@@ -116,6 +117,16 @@ def test_a_search_finds_what_it_finds_in_memory(structure, tmp_path):
     assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-5)
     assert ours.best_estimator_.coef_ == pytest.approx(theirs.best_estimator_.coef_, abs=5e-3)
     assert type(ours.best_estimator_) is LogisticRegression and ours.n_features_in_ == 60
+
+
+@pytest.mark.parametrize("structure", ["shared", "moments"])
+def test_twenty_thousand_rows_in_many_blocks_have_the_score_of_rows_in_memory(structure, tmp_path):
+    X, y, _ = sparse_rows(20_000)
+    stored = blocks.save(tmp_path / "rows", X, y, block_entries=5000)
+    search = HypergradientSearchCV(LogisticRegression(), structure=structure, cv=SPLITS, random_state=0, tol=1e-6)
+    ours, theirs = clone(search).fit(stored), clone(search).fit(X, y)
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-5)
+    assert ours.predict_proba(stored) == pytest.approx(theirs.predict_proba(X), abs=5e-3)
 
 
 def test_descriptors_are_those_of_rows_in_memory():

@@ -1,7 +1,7 @@
 """``.. results:: newsgroups``: the table that a benchmark has left in examples/benchmarks/results/newsgroups.json.
 
 Options: ``:rows:`` where in its numbers the rows are (``rows`` by default, as a path with dots), ``:columns:`` which columns to
-show, separated by commas.
+show, separated by commas; ``:script:`` the benchmark's name, where the file has another.
 
 ``.. drawn:: paper_1``: the figure that a benchmark draws of its results; ``:picture:`` says which, where it draws several, and
 ``:format:`` its file's kind, png by default.
@@ -30,7 +30,7 @@ class Results(Directive):
     """A table, and a line that says on which machine and at which commit it was measured."""
 
     required_arguments = 1
-    option_spec = {"rows": directives.unchanged, "columns": directives.unchanged}
+    option_spec = dict.fromkeys(("rows", "columns", "script"), directives.unchanged)
 
     def run(self):
         path = RESULTS / f"{self.arguments[0]}.json"
@@ -43,8 +43,9 @@ class Results(Directive):
         machine = report.get("machine")
         if machine is None:  # nothing that was timed
             return [_table(columns, rows)]
+        script = self.options.get("script", path.stem)
         source = (
-            f"python examples/benchmarks/{path.stem}.py, {machine['cores']} cores of an {machine['cpu']}, scikit-learn "
+            f"python examples/benchmarks/{script}.py, {machine['cores']} cores of an {machine['cpu']}, scikit-learn "
             f"{machine['scikit-learn']}, sksid {machine['sksid']} ({machine['commit']})."
         )
         return [_table(columns, rows), nodes.paragraph("", "", nodes.emphasis(text=source))]

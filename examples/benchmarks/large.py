@@ -4,6 +4,9 @@
 on 100,000 more clicks; MB resident at most, of the whole process. What reads from disk is held to ``--limit`` MB of memory of
 its own. SGDClassifier goes through the same blocks, ``partial_fit``, as often as the search has, with the alpha found.
 
+``--structure`` is one penalty, or four groups of features, rare ones and frequent ones, or a penalty for each feature; what is
+not ``shared`` is saved as ``large_structures``.
+
 Each side is a process of its own, and what it has measured a line of ``results/large.jsonl``: stop it, and the same command
 goes on where it was. Rows lie in ``--folder``, 320 MB for a million, and stay there.
 
@@ -41,6 +44,14 @@ def made(folder, rows):
     return place, X_test, y_test
 
 
+def structure_of(name, place):
+    """The structure of that name; ``"groups"`` are four of features, by how often they occur in the first rows."""
+    if name != "groups":
+        return name
+    first = next(iter(blocks.open(place).parts()))[1]
+    return np.digitize(np.bincount(first.indices, minlength=first.shape[1]), [1, 4, 32])
+
+
 def search(structure, *data):
     """Ours, and what it says of its own time."""
     found = HypergradientSearchCV(LogisticRegression(), structure=structure, **SETTINGS).fit(*data)
@@ -61,14 +72,14 @@ def from_disk(place, structure, C, epochs):
     begin = time.perf_counter()
     rows = blocks.open(place)
     opened = time.perf_counter() - begin
-    found, said = search(structure, rows)
+    found, said = search(structure_of(structure, place), rows)
     return found, said | {"open s": opened}
 
 
 def in_memory(place, structure, C, epochs):
     """The same rows, all of them at once."""
     rows = blocks.open(place)
-    return search(structure, sp.vstack([part for _, part in rows.parts()], format="csr"), rows.y)
+    return search(structure_of(structure, place), sp.vstack([part for _, part in rows.parts()], format="csr"), rows.y)
 
 
 def by_sgd(place, structure, C, epochs):
@@ -105,7 +116,7 @@ def main():
     parser.add_argument("--folder", default="/tmp/sksid-clicks")
     parser.add_argument("--journal", default=str(common.HERE / "results" / "large.jsonl"))
     parser.add_argument("--limit", type=int, default=2000, help="MB that the process may have of its own, from disk")
-    parser.add_argument("--structure", default="shared")
+    parser.add_argument("--structure", default="shared", help="or per_feature, or groups")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--side", choices=list(SIDES), help="this side, in this process")
     parser.add_argument("--C", type=float, default=1.0, help="of SGDClassifier")
@@ -129,7 +140,8 @@ def main():
             rows.append(row)
             print(common.line(row), flush=True)
     whole = {name: np.nan for row in journal.records for name in row}
-    common.finish("large", args, {"rows": rows if args.quick else [whole | row for row in journal.records]})
+    name = "large" if args.structure == "shared" else "large_structures"
+    common.finish(name, args, {"rows": rows if args.quick else [whole | row for row in journal.records]})
 
 
 def _apart(args, n_rows, side, found):

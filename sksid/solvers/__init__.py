@@ -10,6 +10,7 @@ from sksid.joint import parts_of
 from sksid.solvers._aid import Aid
 from sksid.solvers._contract import NotFiniteError, Progress, Solver, check_supported, each_split, tighten
 from sksid.solvers._dual import Dual
+from sksid.solvers._local import Local
 from sksid.solvers._relay import Relay
 from sksid.solvers._rotated import Rotated
 from sksid.solvers._sgd import BATCH, Sgd, Steps
@@ -40,6 +41,7 @@ NAMES = {"dual": Dual, "aid": Aid, "sgd": Sgd}
 CONTRACT = sorted({*Solver.__annotations__, *(name for name in vars(Solver) if not name.startswith("_"))})
 
 DIRECT_UNKNOWNS, DIRECT_OF_CLASSES = 700, 2500  # of two classes and of more, which dual epochs serve less well
+ROUNDS = 50.0  # that Local may have to go before it is as dear as Aid on a cluster
 WIDE, VERY_WIDE = 1.5, 4.0  # features a row from which a rotation of dense rows pays: for few unknowns, and for many
 FEW_ROTATED = 20_000  # rows × outputs
 NARROW = 1000  # features up to which one fit of two classes takes Newton's method, whose products are much shorter than visits
@@ -82,17 +84,20 @@ def on_each(solver: Any, change: Callable[[Any], Any]) -> Any:
     return replace(solver, solver=on_each(solver.solver, change)) if isinstance(solver, Rotated) else change(solver)
 
 
-def choose(problem: Any) -> Solver:
+def choose(problem: Any, rough: bool = False) -> Solver:
     """The solver of ``solver="auto"``: ``Aid`` where rows are dense and few unknowns make a Hessian cheap, ``Relay`` elsewhere.
 
     On few dense features a factorization is fast, where ``Dual`` may need hundreds of epochs; dense rows of more features than
     there are rows are rotated first. ``Aid`` also makes the final fit of two classes on few features, sparse or not. Rows on
-    disk have ``Dual`` alone, rows on a cluster ``Aid``. Elsewhere ``Relay`` starts with ``Dual``, and goes on with ``Aid``
-    where that one would take too long. (The table that this rests on is printed by examples/benchmarks/solver_costs.py.)
+    disk have ``Dual`` alone, rows on a cluster ``Aid``, or to steer by, ``Local``. Elsewhere ``Relay`` starts with ``Dual``,
+    and goes on with ``Aid`` where that one would take too long. (The table that this rests on is printed by
+    examples/benchmarks/solver_costs.py.)
 
     Parameters
     ----------
     problem : Problem or Joint
+    rough : bool, default=False
+        Whether one will do that need not be ``precise`` nor take unpenalized features.
 
     Examples
     --------
@@ -106,7 +111,7 @@ def choose(problem: Any) -> Solver:
     if any(isinstance(part.rows, DiskRows) for part in parts):
         return Dual()
     if any(isinstance(part.rows, SpreadRows) for part in parts):
-        return Aid()
+        return Relay(Local(), Aid(), patience=ROUNDS) if rough and problem.has_validation else Aid()
     unknowns = max((part.n_features + 1) * part.n_outputs for part in parts)
     dense = not any(part.rows.is_sparse for part in parts)
     if dense:

@@ -179,7 +179,10 @@ class Dual:
         state.recent = tuple(recent)
         set_weights(problem, state, state.recent_sums)
         if before // self.refresh != state.n_epochs // self.refresh:
-            rebuilt(problem, state)
+            self._rebuild(problem, state)
+
+    def _rebuild(self, problem, state):
+        rebuilt(problem, state)
 
     def rescale(self, problem: Problem, state: DualState, log_penalties: NDArray) -> DualState:
         """New penalties, Eq. (14): W_j and V_j go with (1/λ_j) times what the duals are multiplied by.

@@ -123,9 +123,13 @@ class Relay:
     then: Solver = Aid()
     patience: float | None = None
 
-    threads_itself = False
     takes_any_objective = False
     takes_split_penalties = True
+
+    @property
+    def threads_itself(self) -> bool:
+        """Whether the first one does."""
+        return self.first.threads_itself
 
     @property
     def precise(self) -> bool:
