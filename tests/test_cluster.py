@@ -255,7 +255,7 @@ def test_a_cluster_that_is_lost_before_the_first_step_is_an_error():
     "rows, settings, error, says",
     [
         (lambda: da.from_array(X, chunks=(100, 10)), {}, ValueError, "some of which have a part of the columns"),
-        (lambda: chunked(np.where(X == X[350, 2], np.nan, X)), {}, ValueError, "chunk 1 cannot be used: row 150 of it has nan"),
+        (lambda: chunked(np.where(X == X[350, 2], np.nan, X)), {}, ValueError, "chunk 1 cannot be used: row 50 of it has nan"),
         (lambda: chunked(X), {"solver": "dual"}, ValueError, "Use 'auto', 'aid' or Aid"),
         (lambda: chunked(X), {"scoring": "accuracy"}, ValueError, "scoring='accuracy' needs the rows in memory"),
     ],
