@@ -130,10 +130,10 @@ def by_sgd(problem, state, setting, method, budgets, reference):
         solver = replace(method.solver, lower_epochs=lower - reached, adjoint_epochs=adjoint)
         state.tables[1, :, :, : problem.n_outputs], state.epochs[1] = 0.0, 0
         seconds, state = common.timed(solver.advance, problem, state)
-        spent += seconds * (lower - reached) / (lower - reached + adjoint)
+        for_adjoint = seconds * adjoint / (lower - reached + adjoint)
+        spent += seconds - for_adjoint
         reached = lower
-        spent_here = spent + seconds * adjoint / (lower - reached + adjoint)
-        points.append((budget, spent_here, *setting.error(solver.log_gradient(problem, state), reference)))
+        points.append((budget, spent + for_adjoint, *setting.error(solver.log_gradient(problem, state), reference)))
     return points
 
 
