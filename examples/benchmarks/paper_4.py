@@ -1,8 +1,8 @@
 """Figure 4 at full size: one penalty for each of 130,107 features of 20 newsgroups, tuned by gradient descent.
 
 Validation loss, validation accuracy and test accuracy at the w_t that each hypergradient was taken at, which is what a method
-knows; and those of *converged* models, w(λ), at the λ of every 50th step, which is what tuning is about. Means over the runs,
-and the band from the least to the largest.
+knows, after steps 1 to 10 and every tenth; and those of *converged* models, w(λ), at the λ of every 50th step, which is what
+tuning is about. Means over the runs, and the band from the least to the largest.
 
 The features are those of scikit-learn's ``fetch_20newsgroups_vectorized`` (counts, rows of length 1), the train part in two
 stratified halves of 5,657. ``--without-headers`` counts the words of the posts' bodies only, with scikit-learn's
@@ -11,7 +11,7 @@ mean_{j,c}(e^{λ_j} W_jc²), no intercept, so that log_penalties is λ + log(S/p
 ← λ - 100 ∂F/∂λ, for all methods; 300 steps. Each hypergradient has 20 epochs: 10 + 10, or 15 for the lower level and 5 for the
 linear system.
 
-Choices of ours: a new λ starts from the w and v of the one before (from zero, Batch would not leave the neighbourhood of w =
+Choices of ours: a new λ starts from the w and v of the one before (from zero, Batch would not leave the neighborhood of w =
 0), with step sizes begun anew; minibatches of 57 through a new order of the rows in each epoch; float32. Batch's step α = 2/(L
 + μ) is that of the theorems, from a bound on the curvature; "Batch, step 100" takes one that is stable here, twenty classes'
 probabilities being far from 1/2, and half of it in the linear system; "heavy ball" adds a momentum of 0.9 to 100, in both
@@ -20,14 +20,14 @@ start and a test of symmetry. These three go through ``sksid.sid``. ``dual`` mak
 4 epochs and its revisits. Seconds are the hypergradients' processor time, on one thread: neither the evaluation nor the set-up
 counts.
 
-    python examples/benchmarks/paper_4.py --save
+    python examples/benchmarks/paper_4.py --runs 1 --save
     python examples/benchmarks/paper_4.py --draw paper_4.png
 
 Every 50 steps a run is kept beside the results (``results/paper_4.jsonl``; where it stands in the folder ``results/paper_4``):
-stopped, the same command goes on. A run of 300 steps takes 5 to 15 minutes a method; ``--runs`` and ``--methods`` choose,
-``--seconds 0 --save`` summarizes what there is. Beside the methods, 60 heavy-ball steps at λ_0, looked at on their way, show
-what stopping early would do. What comes out is said in docs/paper.rst, where a test holds every comparison against the numbers;
-the first six steps of five runs, ``results/paper_4_first_steps.json``, are those of an earlier version of this script.
+stopped, the same command goes on. ``--runs`` and ``--methods`` choose, ``--seconds 0 --save`` summarizes what there is. Beside
+the methods, 60 heavy-ball steps at λ_0, looked at on their way, show what stopping early would do. What comes out is said in
+docs/paper.rst, where a test holds every comparison against the numbers; the first six steps of five runs,
+``results/paper_4_first_steps.json``, are those of an earlier version of this script.
 """
 
 import tempfile
@@ -299,7 +299,7 @@ def measure(journal, args, n_steps):
         data = posts(seed, args.quick, not args.without_headers)
         if journal.last(method="λ_0", seed=seed) is None:
             at_start = converged(data, np.zeros(data.problem.n_features))
-            journal.add(method="λ_0", seed=seed, early=stopped_early(data), converged=at_start)
+            journal.add(method="λ_0", seed=seed, converged=at_start, early=stopped_early(data))
         for until in range(min(LOOK, n_steps), n_steps + 1, LOOK):
             for name in args.methods:
                 descend(data, name, seed, journal, folder / f"{name.replace('/', '-')} {seed}.joblib", until, end)
