@@ -11,15 +11,15 @@ mean_{j,c}(e^{λ_j} W_jc²), no intercept, so that log_penalties is λ + log(S/p
 ← λ - 100 ∂F/∂λ, for all methods, each λ by at most 1; 300 steps. Each hypergradient has 20 epochs: 10 + 10, or 15 for the lower
 level and 5 for the linear system.
 
-Choices of ours: the limit of 1, without which "Batch, step 100" does not get to 200 steps: where a w_j lags behind its w(λ)_j, its
-∂F/∂λ_j grows with e^{λ_j}, and λ_j runs away. A new λ starts from the w and v of the one before (from zero, Batch would not leave the neighborhood of w =
-0), with step sizes begun anew; minibatches of 57 through a new order of the rows in each epoch; float32. Batch's step α = 2/(L
-+ μ) is that of the theorems, from a bound on the curvature; "Batch, step 100" takes one that is stable here, twenty classes'
-probabilities being far from 1/2, and half of it in the linear system; "heavy ball" adds a momentum of 0.9 to 100, in both
-systems; "AID-CG" has it in the lower level and conjugate gradient in the linear system, whose 10 products are 6 iterations, a
-start and a test of symmetry. These three go through ``sksid.sid``. ``dual`` makes 10 joint passes, or 2, a hypergradient: 20 or
-4 epochs and its revisits. Seconds are the hypergradients' processor time, on one thread: neither the evaluation nor the set-up
-counts.
+Choices of ours: the limit of 1, without which "Batch, step 100" does not get to 200 steps: where a w_j lags behind its w(λ)_j,
+its ∂F/∂λ_j grows with e^{λ_j}, and λ_j runs away. A new λ starts from the w and v of the one before (from zero, Batch would not
+leave the neighborhood of w = 0), with step sizes begun anew; minibatches of 57 through a new order of the rows in each epoch;
+float32. Batch's step α = 2/(L + μ) is that of the theorems, from a bound on the curvature; "Batch, step 100" takes one that is
+stable here, twenty classes' probabilities being far from 1/2, and half of it in the linear system; "heavy ball" adds a momentum
+of 0.9 to 100, in both systems; "AID-CG" has it in the lower level and conjugate gradient in the linear system, whose 10
+products are 6 iterations, a start and a test of symmetry. These three go through ``sksid.sid``. ``dual`` makes 10 joint passes,
+or 2, a hypergradient: 20 or 4 epochs and its revisits. Seconds are the hypergradients' processor time, on one thread: neither
+the evaluation nor the set-up counts.
 
     python examples/benchmarks/paper_4.py --runs 1 --save
     python examples/benchmarks/paper_4.py --draw paper_4.png
