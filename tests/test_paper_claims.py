@@ -155,11 +155,19 @@ def figure_3():
     )
     halves = [max(p.error("dec + Batch", 60), p.error("Batch + dec", 60)) / p.error(BATCH, 60) for p in panels]
     yield "A method is about as good as the worse of its two halves.", all(0.1 < share < 1 for share in halves)
-    shares = [p.gain(DEC, f"{DEC} 75/25", 60) for p in panels]
+    shares = [[p.gain(m, f"{m} 75/25", 60) for p in panels] for m in (DEC, BATCH)]
     yield (
-        "Three quarters for the lower level gain nothing: with decreasing steps the error is "
-        f"{spoken(shares[0])} and {spoken(shares[1])} times that of equal shares.",
-        min(shares) > 1 and all(p.error(f"{m} 75/25", 60) > 0.95 * p.error(m, 60) for p in panels for m in (BATCH, CONST, DEC)),
+        "Three quarters for the lower level gain nothing here: with decreasing steps the error is "
+        f"{spoken(shares[0][0])} and {spoken(shares[0][1])} times that of equal shares, with Batch {spoken(shares[1][0])} and "
+        f"{spoken(shares[1][1])} times.",
+        min(map(min, shares)) > 1,
+    )
+    easy = Panel("paper_3", ONE[3])
+    behind = [easy.gain(BATCH, method, 20) for method in ("dec + Batch", "Batch + dec", DEC)]
+    yield (
+        f"Where the map contracts well it is the other way round: at q = {easy.q}, after 20 epochs, the error is at least "
+        f"{spoken(min(behind))} times that of Batch for both where one half is stochastic.",
+        min(behind) > 2,
     )
 
 

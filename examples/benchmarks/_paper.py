@@ -241,12 +241,13 @@ def report(panels):
     """The tables, panel by panel."""
     for title, panel in panels.items():
         print(f"\n{title} (q = {panel['q']:.3f}): squared relative error / seconds after so many epochs\n")
-        rows = []
+        rows, empty = [], {f"{epochs:g}": "" for epochs in sorted({*BUDGETS, *TO_60})}
         for name, record in panel["methods"].items():
             points = zip(record["epochs"], record["mean"], record["seconds"], strict=True)
             if name not in ("dual", "aid"):
-                row = {"": name, "runs": record["runs"]} | {f"{epochs:g}": f"{e:.1e} / {s:.2f}" for epochs, e, s in points}
-                rows.append(row | {"slope": slope(record), "of all features": slope(record, "all features")})
+                cells = {f"{epochs:g}": f"{e:.1e} / {s:.2f}" for epochs, e, s in points}
+                slopes = {"slope": slope(record), "of all features": slope(record, "all features")}
+                rows.append({"": name, "runs": record["runs"]} | empty | cells | slopes)
             else:
                 print(f"{name}: " + ", ".join(f"{e:.1e} after {epochs:.0f} ({s:.1f} s)" for epochs, e, s in points))
         common.table(rows)
