@@ -1,33 +1,34 @@
 """Figure 4 at full size: one penalty for each of 130,107 features of 20 newsgroups, tuned by gradient descent.
 
 Validation loss, validation accuracy and test accuracy at the w_t that each hypergradient was taken at, which is what a method
-knows; and those of *converged* models, w(λ), at the λ of every 50th step, which is what tuning is about. Means over the runs,
-and the band from the least to the largest.
+knows, after steps 1 to 10 and every tenth; and those of *converged* models, w(λ), at the λ of every 50th step, which is what
+tuning is about. Means over the runs, and the band from the least to the largest.
 
 The features are those of scikit-learn's ``fetch_20newsgroups_vectorized`` (counts, rows of length 1), the train part in two
 stratified halves of 5,657. ``--without-headers`` counts the words of the posts' bodies only, with scikit-learn's
 CountVectorizer: the caption does not say which, and headers name the group's regulars. Lower level: mean loss + 1/2
 mean_{j,c}(e^{λ_j} W_jc²), no intercept, so that log_penalties is λ + log(S/pK) in the sum that the solvers minimize. λ_0 = 0; λ
-← λ - 100 ∂F/∂λ, for all methods; 300 steps. Each hypergradient has 20 epochs: 10 + 10, or 15 for the lower level and 5 for the
-linear system.
+← λ - 100 ∂F/∂λ, for all methods, each λ by at most 1; 300 steps. Each hypergradient has 20 epochs: 10 + 10, or 15 for the lower
+level and 5 for the linear system.
 
-Choices of ours: a new λ starts from the w and v of the one before (from zero, Batch would not leave the neighbourhood of w =
-0), with step sizes begun anew; minibatches of 57 through a new order of the rows in each epoch; float32. Batch's step α = 2/(L
-+ μ) is that of the theorems, from a bound on the curvature; "Batch, step 100" takes one that is stable here, twenty classes'
-probabilities being far from 1/2, and half of it in the linear system; "heavy ball" adds a momentum of 0.9 to 100, in both
-systems; "AID-CG" has it in the lower level and conjugate gradient in the linear system, whose 10 products are 6 iterations, a
-start and a test of symmetry. These three go through ``sksid.sid``. ``dual`` makes 10 joint passes, or 2, a hypergradient: 20 or
-4 epochs and its revisits. Seconds are the hypergradients' processor time, on one thread: neither the evaluation nor the set-up
-counts.
+Choices of ours: the limit of 1, without which "Batch, step 100" does not get to 200 steps: where a w_j lags behind its w(λ)_j,
+its ∂F/∂λ_j grows with e^{λ_j}, and λ_j runs away. A new λ starts from the w and v of the one before (from zero, Batch would not
+leave the neighborhood of w = 0), with step sizes begun anew; minibatches of 57 through a new order of the rows in each epoch;
+float32. Batch's step α = 2/(L + μ) is that of the theorems, from a bound on the curvature; "Batch, step 100" takes one that is
+stable here, twenty classes' probabilities being far from 1/2, and half of it in the linear system; "heavy ball" adds a momentum
+of 0.9 to 100, in both systems; "AID-CG" has it in the lower level and conjugate gradient in the linear system, whose 10
+products are 6 iterations, a start and a test of symmetry. These three go through ``sksid.sid``. ``dual`` makes 10 joint passes,
+or 2, a hypergradient: 20 or 4 epochs and its revisits. Seconds are the hypergradients' processor time, on one thread: neither
+the evaluation nor the set-up counts.
 
-    python examples/benchmarks/paper_4.py --save
+    python examples/benchmarks/paper_4.py --runs 1 --save
     python examples/benchmarks/paper_4.py --draw paper_4.png
 
 Every 50 steps a run is kept beside the results (``results/paper_4.jsonl``; where it stands in the folder ``results/paper_4``):
-stopped, the same command goes on. A run of 300 steps takes 5 to 15 minutes a method; ``--runs`` and ``--methods`` choose,
-``--seconds 0 --save`` summarizes what there is. Beside the methods, 60 heavy-ball steps at λ_0, looked at on their way, show
-what stopping early would do. What comes out is said in docs/paper.rst, where a test holds every comparison against the numbers;
-the first six steps of five runs, ``results/paper_4_first_steps.json``, are those of an earlier version of this script.
+stopped, the same command goes on. ``--runs`` and ``--methods`` choose, ``--seconds 0 --save`` summarizes what there is. Beside
+the methods, 60 heavy-ball steps at λ_0, looked at on their way, show what stopping early would do. What comes out is said in
+docs/paper.rst, where a test holds every comparison against the numbers; the first six steps of five runs,
+``results/paper_4_first_steps.json``, are those of an earlier version of this script.
 """
 
 import tempfile
@@ -49,33 +50,32 @@ from sksid import sid
 from sksid.problem import TRAIN, make_problem
 from sksid.solvers import BATCH, Dual, Sgd, Steps
 
-STEPS, RUNS, OUTER_STEP, LOOK, EARLY = 300, 5, 100.0, 50, 60
+STEPS, RUNS, LOOK, EARLY = 300, 5, 50, 60
+OUTER_STEP, LIMIT = 100.0, 1.0
+SEEN = (*range(1, 11), *range(20, STEPS + 1, 10))  # the steps at whose w_t METRICS are taken
 METRICS = ("validation loss", "validation accuracy", "test accuracy")
 
 
 @dataclass(frozen=True)
 class Posts:
-    """One run's data."""
+    """One run's data; ``n_features`` counts those of all posts, the matrices have those of training posts."""
 
     problem: object
     X_val: object
     y_val: np.ndarray
     X_test: object
     y_test: np.ndarray
+    n_features: int
 
     @cached_property
     def text(self):
         """What ``sksid.sid`` takes."""
         return GradientStep(self)
 
-    def look(self, w, hyper):
-        """METRICS at w of the features that occur."""
-        return common.rounded(self.measures(self.text.coefficients(w), self.text.value(w, hyper, None)))
-
     @property
     def offset(self):
         """log(S/pK)."""
-        return np.log(self.problem.train_totals[0] / (self.problem.n_features * self.problem.n_outputs))
+        return np.log(self.problem.train_totals[0] / (self.n_features * self.problem.n_outputs))
 
     def measures(self, W, loss):
         """METRICS at W, (n_features, n_outputs)."""
@@ -84,7 +84,11 @@ class Posts:
 
 
 def posts(seed, quick=False, headers=True):
-    """Stratified halves, drawn by the seed."""
+    """Stratified halves, drawn by the seed.
+
+    Features that no training post has are left out: their coefficients stay zero. The others are sorted by frequency, which
+    keeps them nearer together in memory.
+    """
     if headers:
         X, y, X_test, y_test = common.load("20newsgroups", raw=True)
     else:
@@ -95,10 +99,12 @@ def posts(seed, quick=False, headers=True):
     if quick:
         kept = np.random.RandomState(0).permutation(y.size)[:2000]
         X, y = X[kept], y[kept]
-    X, X_test = normalize(X.astype(np.float64)), normalize(X_test.astype(np.float64))
+    X, X_test = (normalize(counts.astype(np.float64)).astype(np.float32) for counts in (X, X_test))
     train, val = train_test_split(np.arange(y.size), test_size=0.5, stratify=y, random_state=seed)
-    problem = make_problem(X, y, [(train, val)], n_classes=20, fit_intercept=False, dtype=np.float32, seed=seed)
-    return Posts(problem, X[val], y[val], X_test, y_test)
+    frequencies = np.bincount(X[train].indices, minlength=X.shape[1])
+    kept = np.argsort(-frequencies, kind="stable")[: np.count_nonzero(frequencies)]
+    problem = make_problem(X[:, kept], y, [(train, val)], n_classes=20, fit_intercept=False, dtype=np.float32, seed=seed)
+    return Posts(problem, X[val][:, kept], y[val], X_test[:, kept], y_test, X.shape[1])
 
 
 # ---- methods: each takes a state and λ to a state, W, the loss at W, and the hypergradient -----------------------------------
@@ -141,25 +147,26 @@ class HeavyBall:
         x = start.astype(np.float32)
         change = np.zeros_like(x)
         for _ in range(n_steps):
+            moved = system.apply(x, None) - x
+            moved *= self.length
             change *= self.momentum
-            change += self.length * (system.apply(x, None) - x)
-            x = x + change
+            change += moved
+            x += change
         return x
 
 
 class GradientStep:
     """Φ, a gradient step of length 100 on all training posts, and E, the validation loss: the map and the outer loss of sid.
 
-    Only of the features that occur in training posts: the coefficients of others stay zero.
+    Matrices are stored by columns: either product goes through the coefficients once, and what it jumps to and fro in is small.
     """
 
     length, draw, grad_hyper = 100.0, None, None
 
     def __init__(self, data):
         rows = np.flatnonzero(data.problem.roles.role[:, 0] == TRAIN)
-        X = data.problem.rows.matrix[rows].astype(np.float32)
-        self.features, self.n_features = np.unique(X.indices), X.shape[1]
-        self.X, self.X_val = X[:, self.features], data.X_val[:, self.features].astype(np.float32)
+        self.X, self.X_val = data.problem.rows.matrix[rows].tocsc(), data.X_val.tocsc()
+        self.n_features = data.n_features
         classes = np.eye(20, dtype=np.float32)
         self.targets, self.targets_val = classes[data.problem.roles.labels_of(0)[rows]], classes[data.y_val]
         self.at = (None, None)
@@ -172,7 +179,7 @@ class GradientStep:
 
     def rates(self, hyper):
         """What the penalty takes off each feature in a step."""
-        return self.length / (20 * self.n_features) * np.exp(hyper[self.features])
+        return self.length / (20 * self.n_features) * np.exp(hyper)
 
     def step(self, x, slopes, hyper):
         """Less the gradient that these slopes of the outputs make."""
@@ -191,9 +198,7 @@ class GradientStep:
 
     def pull_hyper(self, w, hyper, v, draw):
         """Its derivative in λ, transposed, times v."""
-        pulled = np.zeros(self.n_features)
-        pulled[self.features] = -self.rates(hyper) * (w * v).sum(axis=1)
-        return pulled
+        return -self.rates(hyper) * (w * v).sum(axis=1)
 
     def value(self, w, hyper, draw):
         """E."""
@@ -202,12 +207,6 @@ class GradientStep:
     def grad_w(self, w, hyper, draw):
         """∇₁E."""
         return self.X_val.T @ ((softmax(self.X_val @ w, axis=1) - self.targets_val) / len(self.targets_val))
-
-    def coefficients(self, w):
-        """Of all features."""
-        W = np.zeros((self.n_features, 20), dtype=w.dtype)
-        W[self.features] = w
-        return W
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ class General:
 
     def begin(self, data, seed):
         """The state at λ_0."""
-        zero = np.zeros((data.text.features.size, 20))
+        zero = np.zeros((data.problem.n_features, 20))
         return {"w": zero, "v": zero, "epochs": 0, "loss": np.nan}
 
     def step(self, data, state, lam):
@@ -231,7 +230,7 @@ class General:
 
     def look(self, data, state):
         """W, the loss there, epochs."""
-        return data.text.coefficients(state["w"]), state["loss"], state["epochs"]
+        return state["w"], state["loss"], state["epochs"]
 
 
 def both_ways(steps):
@@ -261,18 +260,18 @@ def descend(data, name, seed, journal, kept, n_steps, end):
         done, state, lam, spent = joblib.load(kept)
     else:
         done, state, lam, spent = 0, method.begin(data, seed), np.zeros(data.problem.n_features), 0.0
-        if journal.last(method=name, seed=seed) is None:
-            journal.add(method=name, seed=seed, step=0, converged=converged(data, lam))
     while done < n_steps and time.monotonic() < end:
-        rows = []
-        for _ in range(min(LOOK, n_steps - done)):
+        rows, longest = [], 0.0
+        for step in range(done + 1, min(done + LOOK, n_steps) + 1):
             seconds, (state, gradient) = common.timed(method.step, data, state, lam)
-            spent, lam = spent + seconds, lam - OUTER_STEP * gradient
-            W, loss, epochs = method.look(data, state)
-            rows.append(common.rounded([epochs, spent, *data.measures(W, loss)]))
-        done += len(rows)
+            spent, longest = spent + seconds, max(longest, OUTER_STEP * np.abs(gradient).max())
+            lam = lam - np.clip(OUTER_STEP * gradient, -LIMIT, LIMIT)
+            if step in SEEN:
+                W, loss, epochs = method.look(data, state)
+                rows.append(common.rounded([step, epochs, spent, *data.measures(W, loss)]))
+        done = step
         joblib.dump((done, state, lam, spent), kept)
-        journal.add(method=name, seed=seed, step=done, rows=rows, converged=converged(data, lam))
+        journal.add(method=name, seed=seed, step=done, rows=rows, longest=longest, converged=converged(data, lam))
         print(f"run {seed}, {name}, step {done}: {rows[-1]}, converged {journal.records[-1]['converged']}", flush=True)
 
 
@@ -285,10 +284,13 @@ def converged(data, lam):
 
 def stopped_early(data):
     """METRICS after each of so many heavy-ball steps at λ_0, from zero."""
-    hyper, rows = np.zeros(data.problem.n_features), []
-    system = sid.System(lambda x, draw: data.text.apply(x, hyper, draw), lambda rng: None)
-    looked = sid.System(lambda x, draw: rows.append(data.look(x, hyper)) or system.apply(x, draw), system.draw)
-    HeavyBall()(looked, np.zeros((data.text.features.size, 20)), EARLY + 1, None)
+    hyper, text, rows = np.zeros(data.problem.n_features), data.text, []
+
+    def looked(w, draw):
+        rows.append(common.rounded(data.measures(w, text.value(w, hyper, None))))
+        return text.apply(w, hyper, draw)
+
+    HeavyBall()(sid.System(looked, lambda rng: None), np.zeros((data.problem.n_features, 20)), EARLY + 1, None)
     return rows[1:]
 
 
@@ -298,27 +300,29 @@ def measure(journal, args, n_steps):
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(args.runs if args.seconds else 0):
         data = posts(seed, args.quick, not args.without_headers)
-        if journal.last(method="stopped early", seed=seed) is None:
-            journal.add(method="stopped early", seed=seed, rows=stopped_early(data))
+        if journal.last(method="λ_0", seed=seed) is None:
+            at_start = converged(data, np.zeros(data.problem.n_features))
+            journal.add(method="λ_0", seed=seed, converged=at_start, early=stopped_early(data))
         for until in range(min(LOOK, n_steps), n_steps + 1, LOOK):
             for name in args.methods:
                 descend(data, name, seed, journal, folder / f"{name.replace('/', '-')} {seed}.joblib", until, end)
 
 
 def summary(journal):
-    """Of each method, over the runs that have come as far as the first: w_t after each step on λ, w(λ) every LOOK steps."""
+    """Of each method, over the runs that have come as far as the first: w_t after each step of SEEN, w(λ) every LOOK steps."""
+    starts = {record["seed"]: record for record in journal.records if record["method"] == "λ_0"}
     found = {}
     for name in METHODS:
         runs = []
-        for seed in range(RUNS):
+        for seed, start in starts.items():
             records = [record for record in journal.records if (record["method"], record["seed"]) == (name, seed)]
-            runs.append((sum((r.get("rows", []) for r in records), []), [(r["step"], *r["converged"]) for r in records]))
+            looks = [(0, *start["converged"]), *((record["step"], *record["converged"]) for record in records)]
+            runs.append((sum((record["rows"] for record in records), []), looks))
         runs = [run for run in runs if len(run[0]) == len(runs[0][0]) > 0]
         if runs:
-            found[name] = _mean([rows for rows, _ in runs], METRICS, ("epochs", "seconds"))
+            found[name] = _mean([rows for rows, _ in runs], METRICS, ("step", "epochs", "seconds"))
             found[name] |= {"runs": len(runs), "converged": _mean([looks for _, looks in runs], METRICS, ("step",))}
-    early = [record["rows"] for record in journal.records if record["method"] == "stopped early"]
-    return {"methods": found, "stopped early": _mean(early, METRICS, ())}
+    return {"methods": found, "stopped early": _mean([record["early"] for record in starts.values()], METRICS, ())}
 
 
 def _mean(runs, metrics, units):
@@ -336,7 +340,7 @@ def report(numbers):
     for name, record in numbers["methods"].items():
         end = record["converged"]
         rows.append(
-            {"": name, "runs": record["runs"], "steps": len(record["epochs"])}
+            {"": name, "runs": record["runs"], "steps": record["step"][-1]}
             | {key: record[key][-1] for key in ("epochs", "seconds", *METRICS)}
             | {f"converged, {key}": end[key][-1] for key in METRICS}
         )

@@ -12,6 +12,7 @@
 #define SERIES_TOL (sizeof(REAL) == 4 ? 1e-9 : 1e-17)    /* and terms of this relative size are left out */
 #define FEW_STEPS 2         /* that are multiplied one by one */
 #define NOTHING 1e-15       /* what is left of a weight that has decayed away */
+#define IN_REGISTERS (3 * VEC) /* outputs whose number is a constant of the compiled code: up to 24 */
 
 /* One of the two systems on one split, divided by S, the split's total training weight. */
 typedef struct {

@@ -9,22 +9,33 @@ INLINE REAL NAME(entry)(const sgd_level *P, int64_t t)
     return P->value_size == sizeof(double) ? (REAL)((const double *)P->values)[t] : (REAL)((const float *)P->values)[t];
 }
 
-/* out = x'T + b at step i, all features of the row caught up */
+/* to += factor * from */
+INLINE void NAME(add)(REAL *to, REAL factor, const REAL *from, const int padded)
+{
+    if (padded == 1)
+        to[0] += factor * from[0];
+    else
+        for (int l = 0; l < padded; l += LANES)
+            *(NAME(vec) *)(to + l) += factor * *(const NAME(vec) *)(from + l);
+}
+
+/* out = x'T + b at step i, all features of the row caught up; summed in registers where `padded` is a constant */
 INLINE void NAME(gather)(const sgd_level *P, const sgd_steps *S, int64_t row, int64_t i, const int padded, REAL *out)
 {
     const int64_t first = P->indptr[row], nnz = P->indptr[row + 1] - first;
     const int32_t *columns = P->columns ? P->columns + first : NULL;
     const REAL *intercept = (const REAL *)P->table + P->n_features * P->width;
+    REAL in_registers[IN_REGISTERS], *sums = padded <= IN_REGISTERS ? in_registers : out;
     for (int l = 0; l < padded; l++)
-        out[l] = P->fit_intercept ? intercept[l] : 0;
+        sums[l] = P->fit_intercept ? intercept[l] : 0;
     for (int64_t t = 0; t < nnz; t++) {
         if (columns)
             NAME(fetch)(P, columns[t + AHEAD], padded);
         const REAL *w = NAME(catch_up)(P, S, COLUMN(t), i, padded);
-        const REAL x = NAME(entry)(P, first + t);
-        for (int l = 0; l < padded; l++)
-            out[l] += x * w[l];
+        NAME(add)(sums, NAME(entry)(P, first + t), w, padded);
     }
+    for (int l = 0; l < padded; l++)
+        out[l] = sums[l];
 }
 
 /* Step i of the features in one row of its minibatch: the regularizer once, then the row's share of the data's gradient */
@@ -37,9 +48,7 @@ INLINE void NAME(scatter)(const sgd_level *P, const sgd_steps *S, int64_t row, i
         if (columns)
             NAME(fetch)(P, columns[t + AHEAD], padded);
         REAL *w = NAME(catch_up)(P, S, COLUMN(t), i + 1, padded);
-        const REAL step = share * NAME(entry)(P, first + t);
-        for (int l = 0; l < padded; l++)
-            w[l] -= step * slope[l];
+        NAME(add)(w, -share * NAME(entry)(P, first + t), slope, padded);
     }
 }
 
@@ -72,10 +81,17 @@ INLINE void NAME(descend_steps)(const sgd_level *P, const sgd_steps *S, const in
  * one row more. */
 static void NAME(descend)(const sgd_level *P, const sgd_steps *S, void *scratch)
 {
-    if (P->n_outputs == 1)
+    const int padded = P->n_outputs == 1 ? 1 : PADDED(P->n_outputs);
+    if (padded == 1)
         NAME(descend_steps)(P, S, 1, scratch);
+    else if (padded == VEC)
+        NAME(descend_steps)(P, S, VEC, scratch);
+    else if (padded == 2 * VEC)
+        NAME(descend_steps)(P, S, 2 * VEC, scratch);
+    else if (padded == 3 * VEC)
+        NAME(descend_steps)(P, S, 3 * VEC, scratch);
     else
-        NAME(descend_steps)(P, S, PADDED(P->n_outputs), scratch);
+        NAME(descend_steps)(P, S, padded, scratch);
 }
 
 #undef COLUMN
