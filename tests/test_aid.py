@@ -154,13 +154,15 @@ def test_more_features_than_rows_and_hardly_a_penalty(n_classes):
         (np.random.RandomState(0).rand(50, 5) + 1.0, 2, Aid),
         (np.random.RandomState(0).rand(50, 800) + 1.0, 2, Rotated),
         (sp.eye_array(50, 5, format="csr"), 2, Relay),
-        (np.random.RandomState(0).rand(50, 70) + 1.0, 10, Relay),
+        (np.random.RandomState(0).rand(50, 70) + 1.0, 10, Aid),
+        (np.random.RandomState(0).rand(400, 70) + 1.0, 40, Relay),
+        (np.random.RandomState(0).rand(400, 700) + 1.0, 40, Rotated),
     ],
-    ids=["small", "wide", "sparse", "many_classes"],
+    ids=["small", "wide", "sparse", "classes", "many_classes", "wide_many_classes"],
 )
 def test_auto_takes_few_dense_unknowns_to_the_deterministic_solver(data, n_classes, expected):
-    y = np.arange(50) % n_classes
-    problem = make_problem(data, y, list(StratifiedKFold(2).split(np.empty(50), y)), n_classes=n_classes)
+    y = np.arange(data.shape[0]) % n_classes
+    problem = make_problem(data, y, list(StratifiedKFold(2).split(np.empty(y.size), y)), n_classes=n_classes)
     assert type(choose(problem)) is expected
 
 
