@@ -296,8 +296,9 @@ def test_too_little_memory_is_a_memory_error(settings):
             except MemoryError:
                 os._exit(1)
             except BaseException as error:
-                print(repr(error), file=sys.stderr, flush=True)
-                os._exit(1 if "can't start new thread" in str(error) else 2)
+                said = f"{{error!r}} {{error.__context__!r}}"  # Python's ThreadPool fails on its way out of the first error
+                print(said, file=sys.stderr, flush=True)
+                os._exit(1 if "can't start new thread" in said else 2)
         ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     print(ends)
     assert set(ends) <= {{0, 1}}, ends
