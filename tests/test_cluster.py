@@ -150,6 +150,14 @@ def test_a_search_steers_by_chunks_and_ends_precisely(client):
     assert ours.best_estimator_.coef_ == pytest.approx(theirs.best_estimator_.coef_, abs=0.02)
 
 
+def test_a_search_of_several_classes_with_intercepts(client):
+    X, y = load_iris(return_X_y=True)
+    X, splits = scale(X), list(KFold(3, shuffle=True, random_state=0).split(X))
+    search = HypergradientSearchCV(LogisticRegression(), structure="shared", cv=splits)
+    ours, theirs = clone(search).fit(chunked(X, 75), y), clone(search).fit(X, y)
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-4)
+
+
 def test_many_penalties_are_cross_fitted_on_a_cluster(client):
     search = HypergradientSearchCV(LogisticRegression(), structure="per_feature", cv=SPLITS, max_iter=1)
     ours, theirs = clone(search).fit(chunked(X), Y), clone(search).fit(X, Y)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sksid._compact import elementwise, own
 from sksid.objective import log_gradient
-from sksid.problem import TRAIN, Problem
+from sksid.problem import Problem
 from sksid.solvers import _passes as passes
 from sksid.solvers._contract import Progress, check_finite, is_count, is_positive, require
 from sksid.solvers._dual_state import (
@@ -16,8 +16,11 @@ from sksid.solvers._dual_state import (
     TINY,
     DualState,
     by_split,
+    class_curvatures,
     inverses_for,
     or_zero,
+    outgrown,
+    poor_starts,
     ranges,
     rebuilt,
     rows_per_call,
@@ -28,8 +31,6 @@ from sksid.solvers._dual_state import (
 )
 from sksid.solvers._proximal import SAMPLE, adapt_weight, imbalance_of, least_weight, set_weights
 
-FAR = 1e6  # the adjoint restarts where (Σs) Σ s |u|² exceeds this and the residual is as large; about 1 at a solution
-AT_ONCE = 4096  # rows
 LOST = 0.1  # what a Newton step would move an intercept by, in log odds, where a solve is not near its end
 
 
@@ -97,8 +98,7 @@ class Dual:
     def _start_at(self, problem, state, models):
         """The duals that W and V imply, β = p − e_y and u = D r; zero in splits where zero is the better start.
 
-        A visit with 1/λ = 0 sets exactly these duals. But if W was found with other rows or penalties, Λ⁻¹ X_trᵀ S β may lie
-        far from it: then β = 0 has the smaller duality gap, and u = 0 the smaller residual.
+        A visit with 1/λ = 0 sets exactly these duals.
         """
         n_sides, n_vectors = state.imbalance.shape
         used, inverse, sides = state.used, state.table[:, state.inverses].copy(), models[:n_sides]
@@ -111,15 +111,13 @@ class Dual:
         rebuilt(problem, state)
         if n_sides == 1:
             return state  # a final fit goes on from the splits' models, at the same penalties
-        sums = self.evaluate(problem, state)
-        useless = sums[:, SUM["gap"]] > np.log(problem.n_classes) * problem.train_totals
-        too_far = sums[:, SUM["adjoint_residual"]] > sums[:, SUM["adjoint_size"]]
-        for side, splits in enumerate((useless, useless | too_far)[: len(sides)]):
+        poor = poor_starts(problem, self.evaluate(problem, state))
+        for side, splits in enumerate(poor[: len(sides)]):
             vectors = np.flatnonzero(np.repeat(splits, problem.n_outputs))
             state.duals[:, side, vectors] = 0
             state.table[np.ix_(np.append(state.unpenalized, problem.n_features), side * n_vectors + vectors)] = 0
         _hold(problem, state)
-        return rebuilt(problem, state) if (useless | too_far).any() else state
+        return rebuilt(problem, state) if poor[1].any() else state
 
     def advance(self, problem: Problem, state: DualState, n_epochs: float = 1.0) -> DualState:
         """Visit ``n_epochs`` × all blocks, each epoch in a new order.
@@ -142,9 +140,10 @@ class Dual:
             todo -= n
             if not state.pending.size:
                 adapt_weight(problem, state, self.proximal_weight)
-                state.moved = _last_move(problem, state)
+                state.moved = last_move(problem, state, state.residuals[:, 1].mean(dtype=np.float64))
                 self._revisit(problem, state)
                 state = _restart_adjoint(problem, state)
+                state.curvatures = class_curvatures(problem, state)
         return state
 
     def _revisit(self, problem, state):
@@ -231,11 +230,14 @@ class Dual:
 
     def log_gradient(self, problem: Problem, state: DualState) -> NDArray:
         """∂F/∂log λ, in the shape of the log penalties, Eq. (4)."""
-        inner = passes.contract(problem, state)
+        inner = self._inner(problem, state)
         if inner.ndim > state.log_penalties.ndim:
             inner = inner.sum(axis=0)
         inner = inner.reshape(-1, inner.shape[-1]) if state.log_penalties.ndim == 2 else inner
         return log_gradient(state.log_penalties, inner, problem.n_splits, out=inner)
+
+    def _inner(self, problem, state):
+        return passes.contract(problem, state)
 
     def progress(self, problem: Problem, state: DualState) -> Progress:
         """The residuals of both solves, as they were when the rows of the last epoch were visited.
@@ -287,64 +289,43 @@ def _hold(problem, state):
 
 
 def _restart_adjoint(problem, state):
-    """Restart the adjoint at u = 0 in splits where it has grown so large that V = 0 has the smaller residual.
-
-    While W still changes much from visit to visit, as with badly scaled features, the curvatures D change by factors, and u
-    and V may grow without bound. The duals of a solution are about 1/Σs.
-    """
-    n_sides, n_vectors = state.imbalance.shape
-    size = state.recent_sums[:, SUM["adjoint_size"]]
-    too_large = (state.recent_sums[:, SUM["adjoint_residual"]] > size) & (size * problem.train_totals > FAR)
-    if n_sides == 1 or not too_large.any():
+    """Restart the adjoint at u = 0 in splits that it has outgrown."""
+    splits = outgrown(problem, state)
+    if not splits.any():
         return state
-    vectors = np.flatnonzero(np.repeat(too_large, problem.n_outputs))
+    vectors = np.flatnonzero(np.repeat(splits, problem.n_outputs))
     state.duals[:, 1, vectors] = 0
-    state.table[np.ix_(np.append(state.unpenalized, problem.n_features), n_vectors + vectors)] = 0
+    state.table[np.ix_(np.append(state.unpenalized, problem.n_features), state.imbalance.shape[1] + vectors)] = 0
     return rebuilt(problem, state)
 
 
-def _last_move(problem, state):
+def last_move(problem: Problem, state: DualState, square: float) -> float:
     """How far an epoch of a fit without an adjoint, of which the revisits are still to come, moved outputs, root mean square.
 
-    The larger of two moves: of a row's outputs by its own visit, and of all outputs by the unpenalized coefficients. (The
-    residuals of β do not tell: where penalties are weak, a small one moves outputs far, above all those of other rows.)
+    The larger of two moves: of a row's outputs by its own visit, whose mean square is given, and of all outputs by the
+    unpenalized coefficients. (The residuals of β do not tell: where penalties are weak, a small one moves outputs far, above
+    all those of other rows.)
     """
     curvature = max(state.recent_sums[:, SUM["curvature"]].sum(), TINY)
     with np.errstate(over="ignore"):
         unpenalized = np.abs(imbalance_of(problem, state)).max(initial=0.0) / curvature
-    return float(max(np.sqrt(state.residuals[:, 1].mean(dtype=np.float64)), unpenalized))
+    return float(max(np.sqrt(square), unpenalized))
 
 
 def _intercepts_are_lost(problem, state):
     """Whether an intercept is far from its equation, though little may move: its rows have next to no curvature, or no weight.
 
     Where all probabilities are 0 or 1 the duals have nothing to say of it; and in a split that weighs next to nothing beside
-    others, its steps, which are of the mean row's size, are too short.
+    others, its steps, which are of the mean row's size, are too short. The mean curvature hides a class that all rows have
+    lost.
     """
     if not problem.fit_intercept:
         return False
     pulls = np.abs(state.imbalance[0]).reshape(problem.n_splits, -1)
     if problem.held is not None:
         pulls = np.where(np.isfinite(problem.held), 0.0, pulls)
-    return bool((pulls > LOST * _curvatures(problem, state)).any())
-
-
-def _curvatures(problem, state):
-    """The lower level's curvature along each intercept: at most the mean one, which hides a class that all rows have lost.
-
-    That of a class is Σ s p (1 − p), where |β| stands for p or 1 − p.
-    """
-    mean = state.recent_sums[:, SUM["curvature"]][:, None]
-    if problem.n_outputs == 1:
-        return mean
-    roles, found = problem.roles, np.zeros((problem.n_splits, problem.n_outputs))
-    for start in range(0, problem.n_rows, AT_ONCE):
-        rows = slice(start, start + AT_ONCE)
-        sizes = np.abs(state.duals[rows, 0]).reshape(-1, *found.shape)
-        scale = roles.train_scale[roles.labels[rows], np.arange(problem.n_splits)]
-        weights = roles.weights[rows, None] * scale * (roles.role[rows] == TRAIN)
-        found += np.einsum("ik,ikc->kc", weights, sizes - sizes * sizes)
-    return np.minimum(found, mean)
+    curvatures = np.minimum(state.curvatures, state.recent_sums[:, SUM["curvature"]][:, None])
+    return bool((pulls > LOST * curvatures).any())
 
 
 def _holders_of(residual, mass, cap):

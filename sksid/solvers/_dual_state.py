@@ -1,6 +1,7 @@
 """The dual solver's state: the layout of its arrays, how they are made and recomputed, and what is read from them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +9,13 @@ from numpy.typing import NDArray
 from sksid._compact import elementwise, own
 from sksid._disk_rows import DiskRows
 from sksid._kernels._layout import CACHE_LINE, SUMS, dual_width
-from sksid.problem import Problem
+from sksid.problem import TRAIN, Problem
 from sksid.solvers import _passes as passes
 
 TINY = np.finfo(float).tiny
 REFERENCE_STEPS = 2.0  # of the proximal point method in an epoch
+FAR = 1e6  # the adjoint restarts where (Σs) Σ s |u|² exceeds this and the residual is as large; about 1 at a solution
+AT_ONCE = 4096  # rows
 SUM = {name: column for column, name in enumerate(SUMS)}
 
 
@@ -60,6 +63,8 @@ class DualState:
         How far the last whole epoch moved outputs before rows were revisited, which then stand still while others follow them.
     n_epochs : float
         All that has been spent on this state.
+    curvatures : ndarray of shape (n_splits, n_outputs), or inf
+        ``class_curvatures``, after the last whole epoch.
     """
 
     table: NDArray
@@ -79,6 +84,7 @@ class DualState:
     moved: float = np.inf
     n_epochs: float = 0.0
     n_inverses: int = 1
+    curvatures: Any = np.inf
 
     @property
     def dtype(self):
@@ -171,6 +177,45 @@ def rebuilt(problem: Problem, state: DualState) -> DualState:
     state.reference = kept - state.table[vectors]
     state.table[vectors] = kept
     return state
+
+
+def outgrown(problem: Problem, state: DualState) -> NDArray:
+    """The splits, (n_splits,) bool, whose adjoint has grown so large that V = 0 has the smaller residual.
+
+    While W still changes much from visit to visit, as with badly scaled features, the curvatures D change by factors, and u
+    and V may grow without bound. The duals of a solution are about 1/Σs.
+    """
+    if state.imbalance.shape[0] == 1:
+        return np.zeros(problem.n_splits, dtype=bool)
+    size, residual = (state.recent_sums[:, SUM[name]] for name in ("adjoint_size", "adjoint_residual"))
+    return (residual > size) & (size * problem.train_totals > FAR)
+
+
+def poor_starts(problem: Problem, sums: NDArray) -> tuple[NDArray, NDArray]:
+    """The splits, (n_splits,) bool, of either side, where zeros are a better start than duals that W and V imply.
+
+    If W was found with other rows or penalties, Λ⁻¹ X_trᵀ S β may lie far from it: then β = 0 has the smaller duality gap, and
+    u = 0 the smaller residual.
+    """
+    useless = sums[:, SUM["gap"]] > np.log(problem.n_classes) * problem.train_totals
+    return useless, useless | (sums[:, SUM["adjoint_residual"]] > sums[:, SUM["adjoint_size"]])
+
+
+def class_curvatures(problem: Problem, state: DualState) -> Any:
+    """The lower level's curvature along each class's intercept, as its duals tell, (n_splits, n_outputs).
+
+    That is Σ s p (1 − p), where |β| stands for p or 1 − p. Infinite where the mean one tells all, or nobody asks.
+    """
+    if problem.n_outputs == 1 or not problem.fit_intercept or state.imbalance.shape[0] == 1:
+        return np.inf
+    roles, found = problem.roles, np.zeros((problem.n_splits, problem.n_outputs))
+    for start in range(0, problem.n_rows, AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        sizes = np.abs(state.duals[rows, 0]).reshape(-1, *found.shape)
+        scale = roles.train_scale[roles.labels[rows], np.arange(problem.n_splits)]
+        weights = roles.weights[rows, None] * scale * (roles.role[rows] == TRAIN)
+        found += np.einsum("ik,ikc->kc", weights, sizes - sizes * sizes)
+    return found
 
 
 def side_of(problem: Problem, state: DualState, side: int):

@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from sksid._cluster import fetched, submitted
 from sksid._compact import elementwise
 from sksid._spread import Spread
-from sksid.objective import log_gradient
 from sksid.problem import Problem
 from sksid.solvers import _visits as visits
 from sksid.solvers._contract import check_finite
-from sksid.solvers._dual import FAR, Dual
+from sksid.solvers._dual import Dual, last_move
 from sksid.solvers._dual_state import (
     REFERENCE_STEPS,
     SUM,
-    TINY,
     DualState,
     inverses_for,
     or_zero,
+    outgrown,
+    poor_starts,
     side_of,
     zeros_on_line,
 )
-from sksid.solvers._proximal import SAMPLE, adapt_weight, imbalance_of, set_weights
+from sksid.solvers._proximal import SAMPLE, adapt_weight, least_weight, set_weights
 
 ALL = np.iinfo(np.int64).max
 SEEDS = 2**31 - 1
@@ -119,10 +119,7 @@ class Local(Dual):
         _rebuild(state)
         if state.imbalance.shape[0] == 1:
             return state
-        sums = _evaluated(state)
-        useless = sums[:, SUM["gap"]] > np.log(problem.n_classes) * problem.train_totals
-        too_far = sums[:, SUM["adjoint_residual"]] > sums[:, SUM["adjoint_size"]]
-        for side, splits in enumerate((useless, useless | too_far)[:n_given]):
+        for side, splits in enumerate(poor_starts(problem, _evaluated(state))[:n_given]):
             _forget(problem, state, side, splits)
         return state
 
@@ -140,7 +137,7 @@ class Local(Dual):
             left, state.place = left - share, end % 1.0
             if state.place == 0.0:
                 adapt_weight(problem, state, self.proximal_weight)
-                _restart_adjoint(problem, state)
+                _forget(problem, state, 1, outgrown(problem, state))
         return state
 
     def _visit(self, problem, state, piece):
@@ -155,7 +152,8 @@ class Local(Dual):
         check_finite(news.sums, "dual")
         state.imbalance += news.imbalance
         self._remember(problem, state, news.sums, piece[1] - piece[0])
-        state.moved = _moved(problem, state, news.moved)
+        state.moved = last_move(problem, state, news.moved / problem.n_rows)
+        state.curvatures = news.curvatures
 
     def _rebuild(self, problem, state):
         _rebuild(state)
@@ -185,19 +183,13 @@ class Local(Dual):
     def losses(self, problem: Problem, state: Any, rows: Problem | None = None) -> NDArray:
         """The validation loss of each split, every row's taken when it was visited in the last epoch; or of other rows."""
         if rows is None:
-            sums = state.recent_sums
-            return sums[:, SUM["validation_loss"]] / np.maximum(sums[:, SUM["validation_weight"]], TINY)
+            return super().losses(problem, state)
         parts = _parts(rows)
         bare = replace(state, parts=parts, kept=parts.map(visits.zero_duals, state.small))
         return _evaluated(bare, losses_only=True)[:, SUM["validation_loss"]]
 
-    def log_gradient(self, problem: Problem, state: Any) -> NDArray:
-        """∂F/∂log λ, in the shape of the log penalties, Eq. (4)."""
-        inner = fetched(state.parts.client, _contracted(state)) if state.inner is None else state.inner
-        if inner.ndim > state.log_penalties.ndim:
-            inner = inner.sum(axis=0)
-        inner = inner.reshape(-1, inner.shape[-1]) if state.log_penalties.ndim == 2 else inner
-        return log_gradient(state.log_penalties, inner, problem.n_splits)
+    def _inner(self, problem, state):
+        return np.array(fetched(state.parts.client, _contracted(state)) if state.inner is None else state.inner)
 
     def coefficients(self, problem: Problem, state: Any) -> tuple[NDArray, NDArray]:
         """W (n_splits, n_outputs, n_features) and b (n_splits, n_outputs), float64."""
@@ -220,7 +212,7 @@ def _parts(problem):
 
 
 def _least_weight(state):
-    return state.parts.first.map(visits.least_of, state.parts.there(state.log_penalties), state.dtype).sum()
+    return state.parts.first.map(least_weight, state.parts.there(state.log_penalties), state.dtype).sum()
 
 
 def _evaluated(state, most=ALL, losses_only=False, first=False):
@@ -252,21 +244,6 @@ def _forget(problem, state, side, splits):
 def _contracted(state):
     """⟨W_j, V_j⟩ of each penalty, a future."""
     return submitted(state.parts.client, visits.contract, state.shared.parts[0], state.small, state.empty)
-
-
-def _restart_adjoint(problem, state):
-    """As the dual solver does where the adjoint has grown too large."""
-    if state.imbalance.shape[0] == 2:
-        size = state.recent_sums[:, SUM["adjoint_size"]]
-        residual = state.recent_sums[:, SUM["adjoint_residual"]]
-        _forget(problem, state, 1, (residual > size) & (size * problem.train_totals > FAR))
-
-
-def _moved(problem, state, squares):
-    """How far the last round moved the outputs of a fit without an adjoint, as the dual solver has it."""
-    curvature = max(state.recent_sums[:, SUM["curvature"]].sum(), TINY)
-    intercepts = np.abs(imbalance_of(problem, state)).max(initial=0.0) / curvature
-    return float(max(np.sqrt(squares / problem.n_rows), intercepts))
 
 
 def _with_table(state):

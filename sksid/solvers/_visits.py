@@ -14,8 +14,7 @@ from sksid._kernels import _dual as kernels
 from sksid._kernels._layout import COLUMNS_AHEAD
 from sksid.problem import Problem
 from sksid.rows import Rows
-from sksid.solvers._dual_state import DualState, or_zero, zeros_on_line
-from sksid.solvers._proximal import least_weight
+from sksid.solvers._dual_state import DualState, class_curvatures, or_zero, zeros_on_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +30,15 @@ class News:
         The kernels'.
     moved : float
         Σ of the squares by which each row's visit has moved its outputs, of a fit without an adjoint.
+    curvatures : ndarray of shape (n_splits, n_outputs), or inf
+        ``class_curvatures`` of the chunk's rows.
     """
 
     change: Any
     imbalance: Any
     sums: Any = 0.0
     moved: float = 0.0
+    curvatures: Any = 0.0
 
     def __add__(self, other: "News") -> "News":
         pairs = ((getattr(self, name), getattr(other, name)) for name in vars(self))
@@ -79,7 +81,8 @@ def visit(
     sums = kernels.advance(problem, state, visits[begin:end], size)
     change = (state.table[:, : state.used] - shared[:, : state.used]) / state.dtype.type(parts)
     moved = float(state.residuals[:, 1].sum(dtype=np.float64)) if state.imbalance.shape[0] == 1 else 0.0
-    return (state.duals, state.residuals), News(change, state.imbalance - small.imbalance, sums, moved)
+    news = News(change, state.imbalance - small.imbalance, sums, moved, class_curvatures(problem, state))
+    return (state.duals, state.residuals), news
 
 
 def implied(problem: Problem, kept: tuple, shared: NDArray, small: DualState) -> tuple[NDArray, NDArray]:
@@ -113,11 +116,6 @@ def shrunk(kept: tuple, by: float, dtype: Any) -> tuple[NDArray, NDArray]:
     """The duals times a number, in another precision."""
     duals, residuals = (np.asarray(own, dtype=dtype) for own in kept)
     return duals * dtype.type(by), residuals
-
-
-def least_of(problem: Problem, log_penalties: NDArray, dtype: Any) -> float:
-    """The least proximal weight, as the first rows of a chunk tell it."""
-    return least_weight(problem, log_penalties, dtype)
 
 
 # ---- on W and V -----------------------------------------------------------------------------------------------------------
