@@ -16,12 +16,17 @@ import scipy.sparse as sp
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
+from sksid._kernels import _gram as kernels
+
 PIECE = 50_000  # outputs of a piece: half a megabyte
 LEAST_ROWS = 128  # of a piece, for products of matrices to be fast
 MANY_VECTORS = 16  # from which the conversion of entries is a small part of a product
 FEW_ENTRIES = 2_000_000  # dense ones, of which a copy in float64 takes little memory
 SECTIONS = 8  # at most; so many threads can be used
 SECTION_WORK = 1e7  # multiply-adds from which a section is worth a thread
+MOST_PAIRED = 1000  # features whose Gram matrices are summed pair by pair of a row's entries: 64 MB
+# estimated nanoseconds of a Gram matrix: of a multiply-add in a product, of a dense entry, of a pair of entries in all matrices
+DENSE, ENTRY, PAIR = 0.035, 1.0, 3.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +153,12 @@ class Products:
 
     def gram(self, curvatures: NDArray) -> NDArray:
         """[X 1]ᵀ diag(c) [X 1] of each row c of ``curvatures``, (n, n_features + 1, n_features + 1)."""
-        m = self.rows.n_features + 1
+        n, m = curvatures.shape[0], self.rows.n_features + 1
+        if self._pair_cost(n) < self._dense_cost(n):
+            return self._sum(lambda where, matrix: _gram_of_pairs(matrix, np.ascontiguousarray(curvatures[:, where])))
 
         def one(where, matrix):
-            gram, step = np.zeros((curvatures.shape[0], m, m)), max(LEAST_ROWS, PIECE // m)
+            gram, step = np.zeros((n, m, m)), max(LEAST_ROWS, PIECE // m)
             for start in range(0, matrix.shape[0], step):
                 X = matrix[start : start + step]
                 X = np.column_stack([X.toarray() if sp.issparse(X) else X, np.ones(X.shape[0])])
@@ -160,6 +167,24 @@ class Products:
             return gram
 
         return self._sum(one)
+
+    def gram_cost(self, n: int) -> float:
+        """Of the Gram matrices of n curvatures, in estimated nanoseconds."""
+        return min(self._pair_cost(n), self._dense_cost(n))
+
+    def _dense_cost(self, n):
+        m = self.rows.n_features + 1
+        return n * self.rows.n_rows * m * (m * DENSE + ENTRY)
+
+    def _pair_cost(self, n):
+        return PAIR * self._n_pairs * -(-n // kernels.MATRICES)
+
+    @cached_property
+    def _n_pairs(self):
+        """Of entries in the same row; infinite where there are too many features for them to be summed one by one."""
+        if not self.rows.is_sparse or self.rows.n_features > MOST_PAIRED:
+            return np.inf
+        return 0.5 * sum(float(np.square(np.diff(block.indptr) + 1.0).sum()) for block in self.rows.blocks)
 
     def pull_squares(self, R: NDArray) -> NDArray:
         """R (X ∘ X), (n_vectors, n_features)."""
@@ -237,3 +262,8 @@ def _outputs(matrix, W):
 
 def _pull(matrix, R):
     return (matrix.T @ np.ascontiguousarray(R.T)).T if sp.issparse(matrix) else R @ matrix
+
+
+def _gram_of_pairs(matrix, curvatures):
+    arrays = matrix.data, matrix.indices.astype(np.int32, copy=False), matrix.indptr.astype(np.int64, copy=False)
+    return kernels.grams(*arrays, matrix.shape[1], curvatures)

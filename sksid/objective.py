@@ -322,6 +322,8 @@ class Objective:
     def grams_of_pairs(self, curvatures: Array) -> Array:
         """XᵀDX of all outputs, (n, m, m), for curvatures (n, n_pairs, n_rows) of every pair."""
         K, size = self.n_outputs, self.penalties.shape[-1]
+        if K == 1:
+            return self.gram(curvatures[:, 0])
         grams = np.empty((len(curvatures), K, size, K, size))
         for whole, of_pairs in zip(grams, curvatures, strict=True):
             for (c, d), gram in zip(self.pairs, self.gram(of_pairs), strict=True):

@@ -99,6 +99,8 @@ def _each(scalars, like):
 def _smallest_ritz(alphas, betas):
     """Of every split, from the coefficients of its iteration, arrays (n_iter, n_splits); 1 where there is none."""
     smallest = np.ones(alphas.shape[1])
+    if len(alphas) == 1:
+        return np.clip(np.divide(1.0, alphas[0], out=smallest, where=alphas[0] > 0), 1e-12, 1.0)
     for split, (alpha, beta) in enumerate(zip(alphas.T, betas.T, strict=True)):
         n = int(np.argmin(alpha > 0)) if not alpha.all() else alpha.size  # those before the split was done
         if n == 0:

@@ -103,16 +103,17 @@ def costs_of(objective: Objective, max_direct: int) -> Costs:
         return Costs(1.0, {DIAGONAL: 1.0}, {})
     n, K, F, m = objective.weights.shape[1], objective.n_outputs, objective.n_splits, objective.penalties.shape[-1]
     product = CALL + product_cost(objective.products.rows, F * K)
-    gram, third, unknowns = n * m * (m * DENSE + 1.0), FACTOR / 3.0, K * m
+    third, unknowns, products = FACTOR / 3.0, K * m, objective.products
     build, factorize = {DIAGONAL: product}, {}
     if max_direct and 2 * m * m <= MEMORY and 2.0 * m * m * F * K * DENSE <= 3.0 * product:
         factorize[MEAN] = 3.0 * m**3 * third
-        build[MEAN] = gram + factorize[MEAN]
+        build[MEAN] = products.gram_cost(1) + factorize[MEAN]
     for kind, many in ((WHOLE, 1), (SPLITS, F)):
         use, numbers = F * unknowns**2 * READ, 2.0 * many * unknowns**2
         if unknowns <= max_direct and numbers <= MEMORY and use <= 3.0 * product and not (kind == WHOLE and K == 1):
             factorize[kind] = many * unknowns**3 * third
-            build[kind] = many * 0.5 * K * (K + 1) * gram + factorize[kind]
+            grams = products.gram_cost(many) if K == 1 else many * products.gram_cost(K * (K + 1) // 2)
+            build[kind] = grams + factorize[kind]
     return Costs(product, build, factorize)
 
 
@@ -161,8 +162,11 @@ def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> P
         inverse = _inverse(_whole(grams[0], mean))
         return Preconditioner(kind, lambda x: inverse(x.reshape(-1, mean.size)).reshape(x.shape), objective.penalties, grams)
     own = own if kind == SPLITS else own.mean(axis=0, keepdims=True)
-    factors = [_cholesky(_whole(gram, part)) for gram, part in zip(grams, own, strict=True)]
-    multiply = _by_inverses(factors) if own[0].size <= SMALL else _by_factors(factors)
+    matrices = (_whole(gram, part) for gram, part in zip(grams, own, strict=True))
+    if own[0].size <= SMALL:
+        multiply = _by_inverses(np.stack(list(matrices)))
+    else:
+        multiply = _by_factors([_cholesky(matrix) for matrix in matrices])
 
     def divide(x):
         return multiply(x.reshape(len(own), -1, own[0].size)).reshape(x.shape)
@@ -170,14 +174,25 @@ def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> P
     return Preconditioner(kind, divide, objective.penalties, grams)
 
 
+def _diagonal(H):
+    """A view of the diagonals of matrices (…, m, m)."""
+    return np.einsum("...jj->...j", H)
+
+
+def _scaled(H):
+    """What H, (…, m, m), is multiplied by from both sides to have a diagonal of 1; it is overwritten."""
+    scale = 1.0 / np.sqrt(np.maximum(_diagonal(H), np.finfo(float).tiny ** 0.5))
+    H *= scale[..., None]
+    H *= scale[..., None, :]
+    return scale
+
+
 def _cholesky(H):
     """A lower factor of H, scaled to a diagonal of 1, the scale, and the norm of what is factorized; H is overwritten."""
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny ** 0.5))
-    H *= scale[:, None]
-    H *= scale
+    scale = _scaled(H)
     norm = float(np.abs(H).sum(axis=0).max())
     for lift in LIFTS:  # as much as rounding asks for
-        H[np.diag_indices_from(H)] = 1.0 + lift
+        _diagonal(H)[:] = 1.0 + lift
         factor, failed = lapack.dpotrf(H, lower=1)
         if not failed:
             break
@@ -204,7 +219,8 @@ def _whole(gram, own):
     """Gram + diag(own), (n_outputs × (n_features + 1), the same)."""
     K, m = own.shape
     H = gram.copy()
-    H[np.diag_indices_from(H)] += own.ravel()
+    diagonal = _diagonal(H)
+    diagonal += own.ravel()
     for feature in np.flatnonzero((own == 0).any(axis=0)) if K > 1 else ():
         at = feature + m * np.flatnonzero(own[:, feature] == 0)
         # one constant added to all of these outputs changes nothing: give it a curvature
@@ -212,9 +228,18 @@ def _whole(gram, own):
     return H
 
 
-def _by_inverses(factors):
-    """Multiplication of arrays (n, rows, size) by the inverse of each of n small matrices, in one call."""
-    inverses = np.stack([_inverted(factor) * scale * scale[:, None] for factor, scale, _ in factors])
+def _by_inverses(H):
+    """Multiplication of arrays (n, rows, size) by the inverse of each of n small matrices, in one call; H is overwritten."""
+    scale = _scaled(H)
+    for lift in LIFTS:
+        _diagonal(H)[...] = 1.0 + lift
+        try:
+            factors = np.linalg.cholesky(H)
+            break
+        except np.linalg.LinAlgError:
+            factors = np.broadcast_to(np.eye(H.shape[-1]), H.shape)
+    roots = np.linalg.inv(factors)
+    inverses = roots.swapaxes(1, 2) @ roots * scale[..., None] * scale[..., None, :]
     return lambda x: x @ inverses
 
 
