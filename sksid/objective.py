@@ -298,35 +298,70 @@ class Objective:
         flat = D.reshape(-1, D.shape[-1])
         return self._with_intercept(self.products.pull_squares(flat), flat.sum(axis=1)) + self.penalty_curvature(W)
 
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """The pairs of outputs, the first not behind the second."""
-        return [(c, d) for c in range(self.n_outputs) for d in range(c, self.n_outputs)]
-
-    def pair_curvatures(self, point: Point, mean: bool = False) -> Array:
-        """The weighted curvatures of every pair of outputs, (n_splits, n_pairs, n_rows); or their mean over the splits."""
-        n_splits, n_rows = self.weights.shape
-        found = np.empty((1 if mean else n_splits, len(self.pairs), n_rows))
-        for k, (c, d) in enumerate(self.pairs):
-            own = self.curvatures(point, c, d)
-            found[:, k] = own.mean(axis=0, keepdims=True) if mean else own
-        return found
-
     def hessian(self, point: Point, W: Array) -> Array:
         """(n_splits, m, m) with m = n_outputs (n_features + 1): of each split, a block for each pair of outputs."""
-        H = self.grams_of_pairs(self.pair_curvatures(point))
+        H = self.rows_hessian(point)
         diagonal = np.arange(H.shape[1])
         H[:, diagonal, diagonal] += np.broadcast_to(self.penalty_curvature(W), W.shape).reshape(self.n_splits, -1)
         return H
 
-    def grams_of_pairs(self, curvatures: Array) -> Array:
+    def rows_hessian(self, point: Point, mean: bool = False) -> Array:
+        """The rows' part of it, (n_splits, m, m); or one that stands for all splits, (1, m, m)."""
+        if self.n_outputs == 1 and not mean:
+            return self.gram(self.curvatures(point, 0, 0))
+        if not self._is_softmax:
+            return self._of_pairs(self._pair_curvatures(point, mean))
+        P, weights = point.predictions, self.weights
+        if mean:  # at the mean probabilities
+            total = np.maximum(weights.sum(axis=0), np.finfo(float).tiny)
+            P, weights = np.einsum("ki,kci->ci", weights, P)[None] / total, total[None] / self.n_splits
+        return np.stack([self._of_softmax(p, w) for p, w in zip(P, weights, strict=True)])
+
+    @property
+    def rows_hessian_cost(self) -> float:
+        """Of one split, in estimated nanoseconds."""
+        if self._is_softmax:
+            return self.products.square_cost(self.n_outputs) + self.products.gram_cost(self.n_outputs)
+        return self.products.gram_cost(len(self._pairs))
+
+    @property
+    def _is_softmax(self):
+        """Whether the curvature diag p − p pᵀ of each row is one square, but for the blocks on the diagonal, and that pays."""
+        if type(self.loss) is not LogisticLoss or self.n_outputs == 1:
+            return False
+        own = self.products.square_cost(self.n_outputs) + self.products.gram_cost(self.n_outputs)
+        return own < self.products.gram_cost(len(self._pairs))
+
+    def _of_softmax(self, P, weights):
+        K, size = self.n_outputs, self.penalties.shape[-1]
+        H = self.products.square(np.sqrt(weights) * P).reshape(K, size, K, size)
+        np.negative(H, out=H)
+        if not self.fit_intercept:
+            H[:, -1] = H[:, :, :, -1] = 0.0
+        for c, gram in enumerate(self.gram(np.stack([weights * self.loss.curvature(P, c, c) for c in range(K)]))):
+            H[c, :, c] = gram
+        return H.reshape(K * size, K * size)
+
+    @property
+    def _pairs(self):
+        """The pairs of outputs, the first not behind the second."""
+        return [(c, d) for c in range(self.n_outputs) for d in range(c, self.n_outputs)]
+
+    def _pair_curvatures(self, point, mean):
+        """The weighted curvatures of every pair of outputs, (n_splits, n_pairs, n_rows); or their mean over the splits."""
+        n_splits, n_rows = self.weights.shape
+        found = np.empty((1 if mean else n_splits, len(self._pairs), n_rows))
+        for k, (c, d) in enumerate(self._pairs):
+            own = self.curvatures(point, c, d)
+            found[:, k] = own.mean(axis=0, keepdims=True) if mean else own
+        return found
+
+    def _of_pairs(self, curvatures):
         """XᵀDX of all outputs, (n, m, m), for curvatures (n, n_pairs, n_rows) of every pair."""
         K, size = self.n_outputs, self.penalties.shape[-1]
-        if K == 1:
-            return self.gram(curvatures[:, 0])
         grams = np.empty((len(curvatures), K, size, K, size))
         for whole, of_pairs in zip(grams, curvatures, strict=True):
-            for (c, d), gram in zip(self.pairs, self.gram(of_pairs), strict=True):
+            for (c, d), gram in zip(self._pairs, self.gram(of_pairs), strict=True):
                 whole[c, :, d] = whole[d, :, c] = gram
         return grams.reshape(len(curvatures), K * size, K * size)
 

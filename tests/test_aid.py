@@ -9,7 +9,7 @@ from oracles import relative_error
 from sklearn.datasets import make_classification
 from sklearn.model_selection import StratifiedKFold
 
-from sksid import hypergradient
+from sksid import _products, hypergradient
 from sksid._products import Products
 from sksid.problem import TRAIN, make_problem
 from sksid.rows import lay_out
@@ -48,6 +48,27 @@ def test_hessian_products_are_those_of_the_hessian(n_classes, sparse, fit_interc
     np.testing.assert_allclose(lower.hessian_product(point, W, U), product, rtol=1e-10, atol=1e-10)
     diagonal = np.diagonal(H, axis1=1, axis2=2).reshape(W.shape)
     np.testing.assert_allclose(lower.hessian_diagonal(point, W), diagonal, rtol=1e-10)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_hessian_is_the_same_however_it_is_summed(n_classes, sparse, fit_intercept, monkeypatch):
+    found = []
+    for free in (("DENSE", "ENTRY"), ("PAIR",), ("SQUARE",)):
+        for cost in ("DENSE", "ENTRY", "PAIR", "SQUARE"):
+            monkeypatch.setattr(_products, cost, 0.0 if cost in free else 1.0)
+        found.append(at_a_point(n_classes, sparse, fit_intercept)[-1])
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_one_hessian_stands_for_equal_splits(n_classes):
+    lower, W, point, _ = at_a_point(n_classes)
+    same = replace(lower, weights=np.ones_like(lower.weights))
+    point = same.at(np.repeat(W[:1], len(W), axis=0))
+    np.testing.assert_allclose(same.rows_hessian(point, mean=True)[0], same.rows_hessian(point)[0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

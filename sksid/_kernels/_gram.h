@@ -1,4 +1,4 @@
-/* Weighted Gram matrices of sparse rows, from which Hessians of few features are made: Eq. (34) of docs/method.rst. */
+/* Weighted Gram matrices of sparse rows, of which Hessians of few features are made: Eq. (16) of docs/method.rst. */
 #ifndef SKSID_GRAM_H
 #define SKSID_GRAM_H
 

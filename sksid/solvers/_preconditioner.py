@@ -101,7 +101,7 @@ def costs_of(objective: Objective, max_direct: int) -> Costs:
     """Of every kind that fits the memory and whose use costs no more than a few products."""
     if not objective.at_hand:
         return Costs(1.0, {DIAGONAL: 1.0}, {})
-    n, K, F, m = objective.weights.shape[1], objective.n_outputs, objective.n_splits, objective.penalties.shape[-1]
+    K, F, m = objective.n_outputs, objective.n_splits, objective.penalties.shape[-1]
     product = CALL + product_cost(objective.products.rows, F * K)
     third, unknowns, products = FACTOR / 3.0, K * m, objective.products
     build, factorize = {DIAGONAL: product}, {}
@@ -112,7 +112,7 @@ def costs_of(objective: Objective, max_direct: int) -> Costs:
         use, numbers = F * unknowns**2 * READ, 2.0 * many * unknowns**2
         if unknowns <= max_direct and numbers <= MEMORY and use <= 3.0 * product and not (kind == WHOLE and K == 1):
             factorize[kind] = many * unknowns**3 * third
-            grams = products.gram_cost(many) if K == 1 else many * products.gram_cost(K * (K + 1) // 2)
+            grams = products.gram_cost(many) if K == 1 else many * objective.rows_hessian_cost
             build[kind] = grams + factorize[kind]
     return Costs(product, build, factorize)
 
@@ -150,8 +150,7 @@ def build(kind: int, objective: Objective, point: Point, W: NDArray) -> Precondi
         K = objective.n_outputs
         curvatures = sum(objective.curvatures(point, c, c).mean(axis=0, keepdims=True) for c in range(K)) / K
         return factorized(kind, objective.gram(curvatures), objective, W)
-    curvatures = objective.pair_curvatures(point, mean=kind == WHOLE)
-    return factorized(kind, objective.grams_of_pairs(curvatures), objective, W)
+    return factorized(kind, objective.rows_hessian(point, mean=kind == WHOLE), objective, W)
 
 
 def factorized(kind: int, grams: NDArray, objective: Objective, W: NDArray) -> Preconditioner:
