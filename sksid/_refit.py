@@ -46,7 +46,10 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     solver = solver if solver.precise else alone
     in_memory = isinstance(problem.rows, Rows)
     solver = at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) and in_memory else solver, TOL)
-    state, result = logistic.fit(problem, solver, log_penalties, start=(start,), tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
+    settings = {"tol": TOL, "max_epochs": MAX_EPOCHS, "seed": data.seed}
+    state, result = logistic.fit(problem, solver, log_penalties, start=(start,), **settings)
+    if result.reason == "stalled":  # where the splits' models have led it; it may not from W = 0
+        state, result = logistic.fit(problem, solver, log_penalties, **settings)
     logistic.warn_unless_converged(result, "The final fit")
     coef, intercept = solver.coefficients(problem, state)
     return coef[0], intercept[0], result.n_epochs

@@ -17,6 +17,7 @@ from sksid._estimators import Target
 from sksid._parts import make_nest, structures_of
 from sksid._refit import MAX_EPOCHS, at_once, final_fit, finite_intercepts, mean_model
 from sksid._report import LOG_LOSS, SplitScorer, Table, warn_at_edge, warn_if_not_optimal
+from sksid._scan import grid
 from sksid.crossfit import CrossFit, Descents
 from sksid.descent import MANY_ROWS, Bilevel, Descent, Step, within_range
 from sksid.joint import Joint, groups_of_splits, in_groups, parts_of, whole
@@ -127,8 +128,9 @@ class Run:
             attributes that a fit would leave if it had ended there; it is computed when called.
         """
         bilevel, (plain, crossed) = self.problem(), self._stages
-        log_penalties, top = self._start(bilevel), self._warm_penalties
+        (log_penalties, levels), top = self._start(bilevel), self._warm_penalties
         if top is not None:
+            levels = []
             if crossed:  # the rows of a part may have had their say in all but the level
                 log_penalties, top = self.data.start(np.mean(top[np.isfinite(top)])), None
             else:
@@ -138,7 +140,7 @@ class Run:
         models = self._warm_models(bilevel.problem)
         state = bilevel.solver.init(bilevel.problem, log_penalties, seed=self.data.seed, start=models)
         after_step, margin = partial(self._on_step, on_step, bilevel), self.data.margin
-        path = continuation(bilevel, state, plain, self.descent, after_step, top, margin)
+        path = continuation(bilevel, state, plain, self.descent, after_step, top, margin, levels)
         return self._cross_fit(path, crossed, on_step) if crossed and not path.stopped else path
 
     def _cross_fit(self, path, structures, on_step):
@@ -278,10 +280,16 @@ class Run:
     # ---- where it starts ------------------------------------------------------------------------------------------------
 
     def _start(self, bilevel):
-        """The estimator's own penalty; that of the data where it is the default, or near an end of the range."""
+        """Where it begins, and what it looks at before: the estimator's own penalty and nothing else; or what the data say.
+
+        They say it where that penalty is the default, or near an end of the range.
+        """
         (low, high), level = bilevel.log_range, self.data.target.log_penalty(self.data.samples.n_train)
-        trusted = not self.data.target.is_default and low + START_MARGIN <= level <= high - START_MARGIN
-        return self.data.start(level if trusted else bilevel.problem.log_scale - START_BELOW)
+        if not self.data.target.is_default and low + START_MARGIN <= level <= high - START_MARGIN:
+            return self.data.start(level), []
+        top, first = bilevel.problem.log_scale - START_BELOW, self.data.stages()[0][0]
+        levels = grid(bilevel.problem, top) if self.descent.optimizer is None and first.n_params == 1 else []
+        return self.data.start(top), [within_range(self.data.start(level), bilevel.log_range) for level in levels]
 
     @property
     def _warm_penalties(self):

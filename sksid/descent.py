@@ -24,6 +24,7 @@ GRADIENT_TOL = 10.0  # error of ∂F/∂θ that is allowed anyway, in units of t
 NEAR = 4.0  # an end is possible where a rough hypergradient promises less than so many times tol
 CLOSER = 25  # epochs of a closer look at a possible end, where there are many rows
 FOR_SIGN, LOOK = 2.0, 40  # from this slack on, where a sign is all that is asked for, so many epochs at most
+MUCH_LARGER = 1.3  # than the least F of a scan, so that there is no better one beyond
 MANY_ROWS = 5000  # from so many on an epoch is long enough for a rougher hypergradient to save time
 
 
@@ -264,6 +265,42 @@ class Descent:
             if not (optimizer.inexact or np.any(limited)):
                 return state, steps
             theta = theta + limited
+
+    def scan(
+        self, bilevel: Bilevel, state: Any, structure: Structure, levels: Sequence[NDArray], on_step: OnStep | None = None
+    ) -> tuple[Any, list[Step]]:
+        """Look at log penalties one after the other, not more exactly than it takes to find the valley that ``run`` starts in.
+
+        It ends early where F is much larger than the least one twice in a row.
+
+        Parameters
+        ----------
+        bilevel : Bilevel
+        state
+        structure : Structure
+        levels : sequence of ndarray of shape (n_features,)
+            From strong to weak, as each solve starts from the last one.
+        on_step : callable, default=None
+            As for ``run``.
+
+        Returns
+        -------
+        state
+            As it stands at the last level.
+        steps : list of Step
+        """
+        steps: list[Step] = []
+        result = None
+        for level in levels:
+            since = time.perf_counter(), state.n_epochs
+            state = bilevel.solver.rescale(bilevel.problem, state, level)
+            look = replace(self, max_epochs=min(self.max_epochs, LOOK))
+            state, result = look.solve(bilevel, state, structure, FOR_SIGN * self.inner_tol, after=result)
+            steps.append(bilevel.record(structure, structure.start(level)[0], level, state, result, since, rough=True))
+            least = min(step.value for step in steps)
+            if on_step and on_step(steps[-1], state) or all(step.value > MUCH_LARGER * least for step in steps[-2:]):
+                break
+        return state, steps
 
     def solve(
         self,

@@ -100,6 +100,7 @@ def continuation(
     on_step: OnStep | None = None,
     top: NDArray | None = None,
     margin: float = 0.0,
+    levels: Sequence[NDArray] = (),
 ) -> Path:
     """Descend on each stage in turn, from the best step so far; a stage counts only if it makes the loss smaller.
 
@@ -120,6 +121,8 @@ def continuation(
         Log penalties from which the last stage starts, where they are not those of the best step before it.
     margin : float, default=0.0
         By how many of its standard errors a stage must make the loss smaller.
+    levels : sequence of ndarray of shape (n_features,), default=()
+        Log penalties that are looked at first; the first stage starts from the best of them.
 
     Returns
     -------
@@ -153,13 +156,19 @@ def continuation(
         stopped = bool(on_step and on_step(step, state)) or stopped
         return stopped
 
+    levels = levels[: descent.max_iter - 1]
     for number, structure in enumerate(stages):
         last = number == len(stages) - 1
         inexact = 0 < number and not last and not stages[-1].is_few
         start = origin if best is None or structure.starts_over else steps[best].log_penalties
-        first = len(steps)
-        state, own = descent.run(bilevel, state, structure, top if last and top is not None else start, record, inexact)
-        chosen = first + best_of(own)
+        start = top if last and top is not None else start
+        first, here = len(steps), descent
+        if number == 0 and levels:
+            state, own = descent.scan(bilevel, state, structure, levels, record)
+            start, here = own[best_of(own)].log_penalties, replace(descent, max_iter=descent.max_iter - len(own))
+        if not stopped:
+            state, _ = here.run(bilevel, state, structure, start, record, inexact)
+        chosen = first + best_of(steps[first:])
         if descent.optimizer_for(structure, inexact).inexact:
             state, confirmed = _confirm(bilevel, state, steps[chosen], descent)
             record(confirmed, state)

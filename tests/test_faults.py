@@ -279,8 +279,13 @@ SETTINGS = ["solver='dual'", "solver='aid'", "structure='per_feature'", "scoring
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_too_little_memory_is_a_memory_error(settings):
-    """Each size in a process of its own, forked from one that has everything loaded."""
+    """Each size in a process of its own, forked from one that has everything loaded.
+
+    Both copies of OpenBLAS have their work space too: without room for that, OpenBLAS asks for it again and again, for ever.
+    """
     code = f"""
+    from scipy.linalg import cholesky
+    cholesky(X.T @ X)
     sizes = np.geomspace(0.05, 200, {6 + 4 * TIMES}) * 2**20
     X, y = np.tile(X, (200, 10)), np.tile(y, 200)
     search(max_iter=1).fit(X[:200], y[:200])

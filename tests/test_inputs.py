@@ -328,13 +328,15 @@ def test_an_intercept_that_flies_off_is_caught_or_told(column, classes, cv):
 
 
 def test_a_solve_that_gets_no_further_begins_anew():
-    """From where the search had led it, a split's solve stood still far from its end; from W = 0 it does not."""
-    rows = np.random.RandomState(621).standard_normal((15, 1))
-    rows[-1] = 1e5
-    classes = np.random.RandomState(622).permutation(np.arange(15) % 3)
-    settings = {"structure": "shared", "max_iter": 30, "random_state": 0}
-    case = Case(rows, rows, classes, lambda: 2, LogisticRegression(C=1e-3), {}, settings)
-    assert verdict(case) == "right"
+    """From where the search had led it, one in four stood still far from its end, by rounding; from W = 0 nearly none does."""
+    ends = []
+    for seed in range(600, 620):
+        rows = np.random.RandomState(seed).standard_normal((15, 1))
+        rows[-1] = 1e5
+        classes = np.random.RandomState(seed + 1).permutation(np.arange(15) % 3)
+        settings = {"structure": "shared", "max_iter": 30, "random_state": 0}
+        ends.append(verdict(Case(rows, rows, classes, lambda: 2, LogisticRegression(C=1e-3), {}, settings)))
+    assert ends.count("right") >= len(ends) - 2
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # one row out leaves others unequal

@@ -1,4 +1,4 @@
-/* Each row's part of all matrices, whose entries stand side by side. Included by _variants.h alone. */
+/* Each row's part of all matrices, the Hessians of Eq. (16), whose entries stand side by side. Included by _variants.h alone. */
 
 #if HAS_VECTORS
 typedef double NAME(sums) __attribute__((vector_size(SIMD), aligned(sizeof(double)), may_alias));
