@@ -17,19 +17,21 @@ from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
 
-from sksid._kernels import _gram as kernels
+from sksid._kernels._gram import MATRICES, Entries
 
 PIECE = 50_000  # outputs of a piece: half a megabyte
 LEAST_ROWS = 128  # of a piece, for products of matrices to be fast
 MANY_VECTORS = 16  # from which the conversion of entries is a small part of a product
+FEW_VECTORS = 3  # fewer leave most of a register empty
 FEW_ENTRIES = 2_000_000  # dense ones, of which a copy in float64 takes little memory
 SECTIONS = 8  # at most; so many threads can be used
 SECTION_WORK = 1e7  # multiply-adds from which a section is worth a thread
 MOST_PAIRED = 1000  # features whose Gram matrices are summed pair by pair of a row's entries: 64 MB
 SQUARE_ROWS = 256  # whose squares are summed at a time
 # estimated nanoseconds of a Gram matrix: of a multiply-add in a product and in a square, of a dense entry, of a pair of entries
-# in all matrices
-DENSE, SQUARE, ENTRY, PAIR = 0.05, 0.03, 2.5, 3.5
+# in all matrices, which is further away where these do not fit the nearer caches
+DENSE, SQUARE, ENTRY, PAIR, FAR = 0.05, 0.03, 2.5, 3.5, 4.0
+NEAR = 150  # features whose matrices do
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +110,7 @@ class Products:
 
     def _like(self, **changes):
         other = replace(self, **changes)
-        other.__dict__["sections"] = self.sections
+        other.__dict__.update({name: self.__dict__[name] for name in ("sections", "_entries") if name in self.__dict__})
         return other
 
     def outputs(self, W: NDArray) -> NDArray:
@@ -158,7 +160,7 @@ class Products:
         """[X 1]ᵀ diag(c) [X 1] of each row c of ``curvatures``, (n, n_features + 1, n_features + 1)."""
         n, m = curvatures.shape[0], self.rows.n_features + 1
         if self._pair_cost(n) < self._dense_cost(n):
-            return self._sum(lambda where, matrix: _gram_of_pairs(matrix, np.ascontiguousarray(curvatures[:, where])))
+            return self._sum(lambda where, _: self._entries[where.start].grams(np.ascontiguousarray(curvatures[:, where])))
 
         def one(where, matrix):
             gram, step = np.zeros((n, m, m)), max(LEAST_ROWS, PIECE // m)
@@ -170,6 +172,20 @@ class Products:
             return gram
 
         return self._sum(one)
+
+    @property
+    def has_gram_products(self) -> bool:
+        """Whether ``gram_products`` is faster than two products one after the other."""
+        return self.rows.is_sparse and self.n_vectors >= FEW_VECTORS
+
+    def gram_products(self, curvatures: NDArray, U: NDArray) -> NDArray:
+        """[X 1]ᵀ diag(c) [X 1] u of each row c of ``curvatures`` and u of U, (n, n_features + 1): sparse rows, one pass."""
+        return self._sum(lambda where, _: self._entries[where.start].products(np.ascontiguousarray(curvatures[:, where]), U))
+
+    @cached_property
+    def _entries(self):
+        """Of the pieces, as the kernel takes them, by their first row."""
+        return {where.start: _entries_of(matrix) for section in self.sections for where, matrix in section}
 
     def square(self, factors: NDArray) -> NDArray:
         """Σ_i (f_i ⊗ [x_i 1]) (f_i ⊗ [x_i 1])ᵀ of the columns f_i of ``factors``, (n, n_rows): of n (n_features + 1) rows."""
@@ -200,7 +216,8 @@ class Products:
         return n * self.rows.n_rows * m * (m * DENSE + ENTRY)
 
     def _pair_cost(self, n):
-        return PAIR * self._n_pairs * -(-n // kernels.MATRICES)
+        cost = PAIR + (FAR if self.rows.n_features > NEAR else 0.0)
+        return cost * self._n_pairs * -(-n // MATRICES)
 
     @cached_property
     def _n_pairs(self):
@@ -287,6 +304,6 @@ def _pull(matrix, R):
     return (matrix.T @ np.ascontiguousarray(R.T)).T if sp.issparse(matrix) else R @ matrix
 
 
-def _gram_of_pairs(matrix, curvatures):
+def _entries_of(matrix):
     arrays = matrix.data, matrix.indices.astype(np.int32, copy=False), matrix.indptr.astype(np.int64, copy=False)
-    return kernels.grams(*arrays, matrix.shape[1], curvatures)
+    return Entries(*arrays, matrix.shape[1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -46,10 +47,10 @@ def final_fit(data: Data, solver: Solver, start: tuple, log_penalties: NDArray) 
     solver = solver if solver.precise else alone
     in_memory = isinstance(problem.rows, Rows)
     solver = at_once(solvers.Relay(solver) if isinstance(solver, solvers.Dual) and in_memory else solver, TOL)
-    settings = {"tol": TOL, "max_epochs": MAX_EPOCHS, "seed": data.seed}
-    state, result = logistic.fit(problem, solver, log_penalties, start=(start,), **settings)
+    solve = partial(logistic.fit, problem, solver, log_penalties, tol=TOL, max_epochs=MAX_EPOCHS, seed=data.seed)
+    state, result = solve(start=(start,))
     if result.reason == "stalled":  # where the splits' models have led it; it may not from W = 0
-        state, result = logistic.fit(problem, solver, log_penalties, **settings)
+        state, result = solve()
     logistic.warn_unless_converged(result, "The final fit")
     coef, intercept = solver.coefficients(problem, state)
     return coef[0], intercept[0], result.n_epochs

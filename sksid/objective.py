@@ -8,6 +8,7 @@ classes. Coefficients W are (n_splits, n_outputs, n_features + 1): the last of e
 that sums over outputs run over long vectors.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -264,9 +265,27 @@ class Objective:
 
     def hessian_product(self, point: Point, W: Array, U: Array) -> Array:
         """The Hessian at W times U, in the shape of W."""
+        return self.hessian_operator(point, W)(U)
+
+    def hessian_operator(self, point: Point, W: Array) -> Callable[[Array], Array]:
+        """The same as a function of U, for many of them: what does not depend on U is computed once."""
+        penalties = self.penalty_curvature(W)
+        if self.n_outputs == 1 and self.products.has_gram_products:
+            rows = partial(self._by_gram, self.curvatures(point, 0, 0))
+        else:
+            rows = partial(self._by_outputs, point.predictions)
+        return lambda U: rows(U) + penalties * U
+
+    def _by_gram(self, curvatures, U):
+        U = U[:, 0] if self.fit_intercept else np.column_stack([U[:, 0, :-1], np.zeros(len(U))])
+        found = self.products.gram_products(curvatures, np.ascontiguousarray(U, dtype=np.float64))[:, None]
+        if not self.fit_intercept:
+            found[..., -1] = 0.0
+        return found
+
+    def _by_outputs(self, predictions, U):
         shape, flat = (self.n_splits, self.n_outputs, -1), U.reshape(-1, U.shape[-1])
-        bend = partial(self._bend, point.predictions, flat[:, -1:], shape)
-        return self._with_intercept(*self.products.curved(flat[:, :-1], bend)) + self.penalty_curvature(W) * U
+        return self._with_intercept(*self.products.curved(flat[:, :-1], partial(self._bend, predictions, flat[:, -1:], shape)))
 
     def _bend(self, predictions, intercept, shape, outputs, where):
         outputs += intercept.astype(outputs.dtype, copy=False)

@@ -1,4 +1,4 @@
-"""Gram matrices of sparse rows, summed pair by pair, in every variant of the kernel."""
+"""Gram matrices of sparse rows, summed pair by pair, and their products with vectors, in every variant of the kernel."""
 
 import numpy as np
 import pytest
@@ -30,6 +30,14 @@ def arrays(n_matrices=3, n_rows=40, n_features=9, dtype=np.float64):
     }
 
 
+def entries(given):
+    return _gram.Entries(*(given[name] for name in ("values", "columns", "indptr", "n_features")))
+
+
+def grams(weights, **given):
+    return entries(given).grams(weights)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_matrices", [1, 5, 8, 9, 20])
 def test_the_matrices_are_those_of_numpy(n_matrices, dtype):
@@ -37,19 +45,23 @@ def test_the_matrices_are_those_of_numpy(n_matrices, dtype):
     X = sp.csr_array((given["values"].astype(float), given["columns"], given["indptr"]), shape=(40, 9)).toarray()
     X = np.column_stack([X, np.ones(40)])
     expected = np.array([(X.T * c) @ X for c in given["weights"]])
-    np.testing.assert_allclose(_gram.grams(**given), expected, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(grams(**given), expected, rtol=1e-13, atol=1e-13)
+    vectors = np.random.RandomState(0).standard_normal((n_matrices, 10))
+    products = np.einsum("kij,kj->ki", expected, vectors)
+    np.testing.assert_allclose(entries(given).products(given["weights"], vectors), products, rtol=1e-12, atol=1e-12)
 
 
 def test_the_order_of_a_rows_entries_does_not_matter():
     given = arrays()
     backwards = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(given["indptr"], given["indptr"][1:], strict=False)])
     turned = given | {"values": given["values"][backwards], "columns": given["columns"][backwards]}
-    np.testing.assert_allclose(_gram.grams(**turned), _gram.grams(**given), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(grams(**turned), grams(**given), rtol=1e-13, atol=1e-13)
 
 
 def test_no_rows_make_zeros():
-    found = _gram.grams(np.empty(0), np.empty(0, np.int32), np.zeros(1, np.int64), 3, np.empty((2, 0)))
-    np.testing.assert_array_equal(found, np.zeros((2, 4, 4)))
+    empty = _gram.Entries(np.empty(0), np.empty(0, np.int32), np.zeros(1, np.int64), 3)
+    np.testing.assert_array_equal(empty.grams(np.empty((2, 0))), np.zeros((2, 4, 4)))
+    np.testing.assert_array_equal(empty.products(np.empty((2, 0)), np.ones((2, 4))), np.zeros((2, 4)))
 
 
 WRONG = {
@@ -72,4 +84,19 @@ def test_wrong_arrays_are_refused(says):
     for name, change in WRONG[says].items():
         given[name] = change(given[name])
     with pytest.raises((TypeError, ValueError), match=says):
-        _gram.grams(**given)
+        grams(**given)
+
+
+@pytest.mark.parametrize(
+    ("says", "change"),
+    {
+        "weights must have the shape": {"weights": np.ones((3, 39))},
+        "weights must be an array of float64": {"weights": np.ones((3, 40), np.float32)},
+        "vectors must have the shape": {"vectors": np.ones((3, 9))},
+        "vectors must be C-contiguous": {"vectors": np.ones((10, 3)).T},
+    }.items(),
+)
+def test_wrong_arrays_of_a_product_are_refused(says, change):
+    given = {"weights": np.ones((3, 40)), "vectors": np.ones((3, 10))} | change
+    with pytest.raises((TypeError, ValueError), match=says):
+        entries(arrays()).products(**given)

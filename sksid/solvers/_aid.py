@@ -5,7 +5,6 @@ it is asked for: one product of the rows serves all splits and outputs, one prec
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -247,7 +246,7 @@ class Aid:
             stages.insert(0, (single, point.predictions.astype(np.float32), min(IN_SINGLE, self.cg_max_iter)))
         for objective, P, max_iter in stages:
             left = right - lower.hessian_product(point, W, x) if x.any() else right
-            multiply = partial(objective.hessian_product, Point(point.outputs, P), W)
+            multiply = objective.hessian_operator(Point(point.outputs, P), W)
             settings = {"max_iter": max_iter, "min_iter": AT_LEAST if state.is_new else 0}
             solved = conjugate_gradient(multiply, state.preconditioner.divide, left, tol, state.least, **settings)
             x = x + solved.x

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, lapack
 
+from sksid._products import Products
 from sksid.objective import Objective, Point
 from sksid.solvers import _directions as directions
 
@@ -26,9 +27,9 @@ ONE_INVERSE = 1000  # unknowns up to which the one whole Hessian of all splits i
 SMALL = 200  # unknowns up to which inverses are formed, which takes three times as long, and applied all at once
 LIFTS = (1e-12, 1e-9, 1e-6, 1e-3)  # of a diagonal of 1, against rounding
 
-# estimated nanoseconds of a multiply-add: in dense and in sparse products, in a factorization in float64 and in float32; of an
-# output's curvature; of a number that is read from memory; of the calls around a product
-DENSE, SPARSE, FACTOR, SINGLE, CURVATURE, READ, CALL = 0.035, 1.0, 0.05, 0.015, 1.5, 0.5, 1.5e5
+# estimated nanoseconds of a multiply-add: in dense and in sparse products, in sparse ones of two classes, in a factorization in
+# float64 and in float32; of an output's curvature; of a number that is read from memory; of the calls around a product
+DENSE, SPARSE, ONE_PASS, FACTOR, SINGLE, CURVATURE, READ, CALL = 0.035, 1.0, 0.45, 0.05, 0.015, 1.5, 0.5, 1.5e5
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +93,20 @@ class Spent:
         return replace(self, since_built=self.since_built + cost, since_new=self.since_new + cost)
 
 
-def product_cost(rows: Any, n_vectors: int) -> float:
-    """Of the arithmetic of one Hessian product for so many vectors, in estimated nanoseconds."""
-    return n_vectors * (2.0 * rows.n_entries * (SPARSE if rows.is_sparse else DENSE) + CURVATURE * rows.n_rows)
+def product_cost(rows: Any, n_splits: int, n_outputs: int) -> float:
+    """Of the arithmetic of one Hessian product of all splits, in estimated nanoseconds."""
+    n_vectors, add = n_splits * n_outputs, SPARSE if rows.is_sparse else DENSE
+    if n_outputs == 1 and Products(rows, n_vectors).has_gram_products:
+        return n_vectors * 2.0 * rows.n_entries * ONE_PASS
+    return n_vectors * (2.0 * rows.n_entries * add + CURVATURE * rows.n_rows)
+
+
+def direct_cost(rows: Any, n_splits: int, n_outputs: int) -> float:
+    """To make and to factorize the Hessians of all splits, of two classes; infinite where that does not serve."""
+    m = rows.n_features + 1
+    if n_outputs > 1 or n_splits * m * m * READ > 3.0 * product_cost(rows, n_splits, n_outputs):
+        return np.inf
+    return Products(rows, n_splits).gram_cost(n_splits) + n_splits * m**3 * FACTOR / 3.0
 
 
 def costs_of(objective: Objective, max_direct: int) -> Costs:
@@ -102,7 +114,7 @@ def costs_of(objective: Objective, max_direct: int) -> Costs:
     if not objective.at_hand:
         return Costs(1.0, {DIAGONAL: 1.0}, {})
     K, F, m = objective.n_outputs, objective.n_splits, objective.penalties.shape[-1]
-    product = CALL + product_cost(objective.products.rows, F * K)
+    product = CALL + product_cost(objective.products.rows, F, K)
     third, unknowns, products = FACTOR / 3.0, K * m, objective.products
     build, factorize = {DIAGONAL: product}, {}
     if max_direct and 2 * m * m <= MEMORY and 2.0 * m * m * F * K * DENSE <= 3.0 * product:

@@ -13,13 +13,14 @@ from sksid.solvers._aid import Aid
 from sksid.solvers._contract import NotFiniteError, Progress, Solver, each_split, tighten
 from sksid.solvers._directions import MOST
 from sksid.solvers._dual import Dual
-from sksid.solvers._preconditioner import product_cost
+from sksid.solvers._preconditioner import direct_cost, product_cost
 
 PATIENCE = 5  # epochs at the same penalties before their residuals tell a rate
 SOLVE = 500.0  # products that a deterministic solve from its W and V may cost
+SOLVE_DIRECT = 20.0  # one with the Hessian of each split, which is paid besides
 SOLVE_FEW = 60.0  # one of the many of a search on rows so few that their strongest directions serve all of it
-# nanoseconds of an epoch: of a multiply-add on dense and on sparse rows, of an output of a row
-DENSE, SPARSE, OUTPUT = 0.3, 0.8, 15.0
+# nanoseconds of an epoch: of a multiply-add on dense and on sparse rows, of an output of a row and of one that is alone
+DENSE, SPARSE, OUTPUT, ALONE = 0.3, 0.8, 15.0, 30.0
 ENOUGH, ENOUGH_ALONE = 1e-3, 1e-5  # of residuals in a search; of outputs in a fit without an adjoint
 
 
@@ -59,13 +60,15 @@ def epochs_of_a_solve(problem: Any) -> float:
     >>> bool(epochs_of_a_solve(problem) > 1.0)
     True
     """
-    products = epochs = 0.0
+    solves = epochs = 0.0
     limit = SOLVE_FEW if problem.has_validation and problem.n_rows <= MOST else SOLVE
     for part in parts_of(problem):
         work = part.work if part.has_validation else 0.5 * part.work
-        products += product_cost(part.rows, part.n_splits * part.n_outputs)
-        epochs += (SPARSE if part.rows.is_sparse else DENSE) * work + OUTPUT * part.n_rows * part.n_splits * part.n_outputs
-    return limit * products / epochs
+        product = product_cost(part.rows, part.n_splits, part.n_outputs)
+        solves += min(limit * product, SOLVE_DIRECT * product + direct_cost(part.rows, part.n_splits, part.n_outputs))
+        outputs = part.n_rows * part.n_splits * (ALONE if part.n_outputs == 1 else OUTPUT * part.n_outputs)
+        epochs += (SPARSE if part.rows.is_sparse else DENSE) * work + outputs
+    return solves / epochs
 
 
 @dataclass
