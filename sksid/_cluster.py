@@ -116,8 +116,8 @@ def aligned(value: Any) -> Any:
     return replace(value, **changed) if changed else value
 
 
-def fetched(client: Any, future: Any) -> Any:
-    """What a future stands for, once it is there.
+def fetched(client: Any, futures: Any) -> Any:
+    """What a future stands for, or each of a list of futures, once it is there.
 
     Dask repeats what lost workers had to do, on those that are left or come anew. So it is waited for, as long as there are
     workers, and for ``PATIENCE`` seconds where there are none, or as long as Dask's setting ``OWN_PATIENCE`` says.
@@ -133,8 +133,9 @@ def fetched(client: Any, future: Any) -> Any:
     from distributed.scheduler import NoWorkerError
 
     try:
-        _wait(client, future)
-        return future.result()
+        for future in futures if isinstance(futures, list) else [futures]:
+            _wait(client, future)
+        return client.gather(futures)
     except (KilledWorker, NoWorkerError, CancelledError, OSError, MemoryError) as error:
         raise ClusterLostError(str(error).partition("\n")[0] or type(error).__name__) from error
 

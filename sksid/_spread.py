@@ -21,6 +21,8 @@ from sksid._sources import as_matrix
 from sksid.objective import Array, Objective, Point
 from sksid.rows import Rows, as_rows
 
+LITTLE = 50_000  # numbers that go along with every task, or come from every one: a way more through Dask takes longer
+
 
 @dataclass(frozen=True, eq=False)
 class Spread:
@@ -65,20 +67,30 @@ class Spread:
         return replace(self, parts=made)
 
     def there(self, value: Any) -> Any:
-        """A value on some worker, as a future that can be made anew."""
-        return submitted(self.client, _same, value)
+        """A value on some worker, as a future that can be made anew; little is taken along by each task instead."""
+        little = isinstance(value, np.ndarray) and self._is_little(value.size)
+        return value if little else submitted(self.client, _same, value)
 
-    def sum(self) -> Any:
-        """The sum of the parts, at the client."""
+    def sum(self, n_numbers: float = np.inf) -> Any:
+        """The sum of the parts, of so many numbers each, at the client."""
+        if self._is_little(n_numbers):
+            return in_pairs(_add, fetched(self.client, self.parts))
         return fetched(self.client, self.total())
 
     def total(self) -> Any:
-        """The same, in pairs of neighbors, where it is: a future."""
-        parts = self.parts
-        while len(parts) > 1:
-            pairs = [submitted(self.client, _add, *parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
-            parts = pairs + parts[2 * len(pairs) :]
-        return parts[0]
+        """The sum of the parts where they are: a future."""
+        return in_pairs(lambda *pair: submitted(self.client, _add, *pair), self.parts)
+
+    def _is_little(self, n_numbers):
+        return n_numbers * len(self.parts) <= LITTLE
+
+
+def in_pairs(add: Callable, parts: list) -> Any:
+    """The sum of the parts: neighbors are added, then neighbors among these sums, and so on."""
+    while len(parts) > 1:
+        pairs = [add(*parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
+        parts = pairs + parts[2 * len(pairs) :]
+    return parts[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,20 +207,24 @@ class SpreadObjective(Objective):
 
     def losses(self, outputs: Any) -> Array:
         """The weighted sum of the rows' losses in each split, (n_splits,)."""
-        return self.local.map(_losses, outputs).sum()
+        return self.local.map(_losses, outputs).sum(self.n_splits)
 
     def rows_gradient(self, point: Point) -> Array:
         """The rows' part of ∂/∂W, in the shape of W."""
-        return self.local.map(_gradient, point.predictions).sum()
+        return self.local.map(_gradient, point.predictions).sum(self._size)
 
-    def hessian_product(self, point: Point, W: Array, U: Array) -> Array:
-        """The Hessian at W times U, in the shape of W."""
-        products = self.local.map(_curved, point.predictions, self.local.there(U))
-        return products.sum() + self.penalty_curvature(W) * U
+    def hessian_operator(self, point: Point, W: Array) -> Callable[[Array], Array]:
+        """The Hessian at W as a function of U."""
+        penalties = self.penalty_curvature(W)
+        return lambda U: self.local.map(_curved, point.predictions, self.local.there(U)).sum(U.size) + penalties * U
 
     def hessian_diagonal(self, point: Point, W: Array) -> Array:
         """In the shape of W."""
-        return self.local.map(_diagonal, point.predictions).sum() + self.penalty_curvature(W)
+        return self.local.map(_diagonal, point.predictions).sum(W.size) + self.penalty_curvature(W)
+
+    @property
+    def _size(self):
+        return self.n_splits * self.n_outputs * self.penalties.shape[-1]
 
 
 # ---- what is done on a worker --------------------------------------------------------------------------------------------

@@ -339,9 +339,8 @@ class Objective:
     @property
     def rows_hessian_cost(self) -> float:
         """Of one split, in estimated nanoseconds."""
-        if self._is_softmax:
-            return self.products.square_cost(self.n_outputs) + self.products.gram_cost(self.n_outputs)
-        return self.products.gram_cost(len(self._pairs))
+        softmax = type(self.loss) is LogisticLoss and self.n_outputs > 1
+        return self.products.softmax_cost(self.n_outputs) if softmax else self.products.gram_cost(len(self._pairs))
 
     @property
     def _is_softmax(self):

@@ -1,5 +1,7 @@
 """Gram matrices of sparse rows, summed pair by pair, and their products with vectors, in every variant of the kernel."""
 
+import pickle
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -56,6 +58,12 @@ def test_the_order_of_a_rows_entries_does_not_matter():
     backwards = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(given["indptr"], given["indptr"][1:], strict=False)])
     turned = given | {"values": given["values"][backwards], "columns": given["columns"][backwards]}
     np.testing.assert_allclose(grams(**turned), grams(**given), rtol=1e-13, atol=1e-13)
+
+
+def test_entries_can_be_sent_to_another_process():
+    given = arrays()
+    sent = pickle.loads(pickle.dumps(entries(given)))
+    np.testing.assert_array_equal(sent.grams(given["weights"]), grams(**given))
 
 
 def test_no_rows_make_zeros():

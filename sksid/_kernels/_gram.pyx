@@ -70,6 +70,9 @@ cdef class Entries:
         if indptr[0] != 0 or indptr[-1] != nnz or (np.diff(indptr) < 0).any():
             raise ValueError(f"indptr must rise from 0 to the number of values, {nnz}.")
 
+    def __reduce__(self):
+        return Entries, (*self.arrays, self.rows.n_features)
+
     def grams(self, weights):
         """[X 1]ᵀ diag(c) [X 1] of each row c of ``weights``, (n, n_rows) float64: (n, n_features + 1, n_features + 1)."""
         cdef gram_rows P = self.rows

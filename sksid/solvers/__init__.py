@@ -44,7 +44,7 @@ DIRECT_UNKNOWNS, DIRECT_OF_CLASSES = 700, 2500  # of two classes and of more, wh
 ROUNDS = 50.0  # that Local may have to go before it is as dear as Aid on a cluster
 WIDE, VERY_WIDE = 1.5, 4.0  # features a row from which a rotation of dense rows pays: for few unknowns, and for many
 FEW_ROTATED = 20_000  # rows × outputs
-NARROW = 1000  # features up to which one fit of two classes takes Newton's method, whose products are much shorter than visits
+NARROW = 6000  # unknowns up to which one fit takes Newton's method, whose products are much shorter than visits
 
 
 def resolve(solver: Any) -> Solver:
@@ -88,7 +88,7 @@ def choose(problem: Any, rough: bool = False) -> Solver:
     """The solver of ``solver="auto"``: ``Aid`` where rows are dense and few unknowns make a Hessian cheap, ``Relay`` elsewhere.
 
     On few dense features a factorization is fast, where ``Dual`` may need hundreds of epochs; dense rows of more features than
-    there are rows are rotated first. ``Aid`` also makes the final fit of two classes on few features, sparse or not. Rows on
+    there are rows are rotated first. ``Aid`` also makes the final fit of few unknowns, sparse or not. Rows on
     disk have ``Dual`` alone, rows on a cluster ``Aid``, or to steer by, ``Local``. Elsewhere ``Relay`` starts with ``Dual``,
     and goes on with ``Aid`` where that one would take too long. (The table that this rests on is printed by
     examples/benchmarks/solver_costs.py.)
@@ -120,8 +120,7 @@ def choose(problem: Any, rough: bool = False) -> Solver:
             return Rotated(Aid())
         if wide > VERY_WIDE:
             return Rotated(Relay())
-    narrow = all(part.n_outputs == 1 and part.n_features <= NARROW for part in parts)
-    if narrow and not any(part.has_validation for part in parts):
+    if unknowns <= NARROW and not any(part.has_validation for part in parts):
         return Aid()
     limit = DIRECT_UNKNOWNS if all(part.n_outputs == 1 for part in parts) else DIRECT_OF_CLASSES
     return Aid() if dense and unknowns <= limit else Relay()

@@ -102,11 +102,13 @@ def product_cost(rows: Any, n_splits: int, n_outputs: int) -> float:
 
 
 def direct_cost(rows: Any, n_splits: int, n_outputs: int) -> float:
-    """To make and to factorize the Hessians of all splits, of two classes; infinite where that does not serve."""
-    m = rows.n_features + 1
-    if n_outputs > 1 or n_splits * m * m * READ > 3.0 * product_cost(rows, n_splits, n_outputs):
+    """To make and to factorize the best preconditioner there is, in estimated nanoseconds; infinite where it cannot serve."""
+    unknowns, n_made = (rows.n_features + 1) * n_outputs, n_splits if n_outputs == 1 else 1
+    if n_splits * unknowns**2 * READ > 3.0 * product_cost(rows, n_splits, n_outputs) or n_made * unknowns**2 > MEMORY:
         return np.inf
-    return Products(rows, n_splits).gram_cost(n_splits) + n_splits * m**3 * FACTOR / 3.0
+    products = Products(rows, n_splits * n_outputs)
+    made = products.gram_cost(n_made) if n_outputs == 1 else products.softmax_cost(n_outputs)
+    return made + n_made * unknowns**3 * FACTOR / 3.0
 
 
 def costs_of(objective: Objective, max_direct: int) -> Costs:

@@ -19,8 +19,9 @@ PATIENCE = 5  # epochs at the same penalties before their residuals tell a rate
 SOLVE = 500.0  # products that a deterministic solve from its W and V may cost
 SOLVE_DIRECT = 20.0  # one with the Hessian of each split, which is paid besides
 SOLVE_FEW = 60.0  # one of the many of a search on rows so few that their strongest directions serve all of it
-# nanoseconds of an epoch: of a multiply-add on dense and on sparse rows, of an output of a row and of one that is alone
-DENSE, SPARSE, OUTPUT, ALONE = 0.3, 0.8, 15.0, 30.0
+# nanoseconds of an epoch: of a multiply-add on dense and on sparse rows; of a row's output in a register, full or not, or alone
+DENSE, SPARSE, OUTPUT, ONLY = 0.3, 0.8, 15.0, 30.0
+REGISTER = 8  # outputs
 ENOUGH, ENOUGH_ALONE = 1e-3, 1e-5  # of residuals in a search; of outputs in a fit without an adjoint
 
 
@@ -66,8 +67,8 @@ def epochs_of_a_solve(problem: Any) -> float:
         work = part.work if part.has_validation else 0.5 * part.work
         product = product_cost(part.rows, part.n_splits, part.n_outputs)
         solves += min(limit * product, SOLVE_DIRECT * product + direct_cost(part.rows, part.n_splits, part.n_outputs))
-        outputs = part.n_rows * part.n_splits * (ALONE if part.n_outputs == 1 else OUTPUT * part.n_outputs)
-        epochs += (SPARSE if part.rows.is_sparse else DENSE) * work + outputs
+        output = ONLY if part.n_outputs == 1 else OUTPUT * REGISTER * -(-part.n_outputs // REGISTER)
+        epochs += (SPARSE if part.rows.is_sparse else DENSE) * work + output * part.n_rows * part.n_splits
     return solves / epochs
 
 
