@@ -44,7 +44,8 @@ DIRECT_UNKNOWNS, DIRECT_OF_CLASSES = 700, 2500  # of two classes and of more, wh
 ROUNDS = 50.0  # that Local may have to go before it is as dear as Aid on a cluster
 WIDE, VERY_WIDE = 1.5, 4.0  # features a row from which a rotation of dense rows pays: for few unknowns, and for many
 FEW_ROTATED = 20_000  # rows × outputs
-NARROW = 6000  # unknowns up to which one fit takes Newton's method, whose products are much shorter than visits
+# unknowns up to which one fit takes Newton's method, whose products are much shorter than visits; where rows are many, and few
+NARROW, NARROW_OF_FEW, MANY = 6000, 1000, 2.0  # rows a feature
 
 
 def resolve(solver: Any) -> Solver:
@@ -120,7 +121,8 @@ def choose(problem: Any, rough: bool = False) -> Solver:
             return Rotated(Aid())
         if wide > VERY_WIDE:
             return Rotated(Relay())
-    if unknowns <= NARROW and not any(part.has_validation for part in parts):
+    narrow = NARROW if all(part.n_rows >= MANY * part.n_features for part in parts) else NARROW_OF_FEW
+    if unknowns <= narrow and not any(part.has_validation for part in parts):
         return Aid()
     limit = DIRECT_UNKNOWNS if all(part.n_outputs == 1 for part in parts) else DIRECT_OF_CLASSES
     return Aid() if dense and unknowns <= limit else Relay()
