@@ -29,7 +29,7 @@ def make_clicks(n_rows: int, seed: int) -> tuple[sp.csr_array, NDArray]:
     return _one_hot(columns), y.astype(np.int64)
 
 
-def click_blocks(n_rows: int, seed: int, size: int = 100_000) -> Iterator[tuple[sp.csr_array, NDArray]]:
+def click_blocks(n_rows: int, seed: int, size: int = 100_000, fresh: int | None = None) -> Iterator[tuple[sp.csr_array, NDArray]]:
     """A click log of the same kind, with one truth, ``size`` rows at a time.
 
     Parameters
@@ -37,6 +37,8 @@ def click_blocks(n_rows: int, seed: int, size: int = 100_000) -> Iterator[tuple[
     n_rows : int
     seed : int
     size : int, default=100,000
+    fresh : int, default=None
+        Seed of rows to test on, of the same truth, that the log does not have.
 
     Yields
     ------
@@ -45,6 +47,9 @@ def click_blocks(n_rows: int, seed: int, size: int = 100_000) -> Iterator[tuple[
     """
     random = np.random.RandomState(seed)
     truth, mean = 0.25 * random.standard_normal(2**20).astype(np.float32), None
+    if fresh is not None:
+        mean = truth[_columns_of(random, size)].sum(axis=1).mean()  # of the log's first rows
+        random = np.random.RandomState(fresh)
     for start in range(0, n_rows, size):
         columns = _columns_of(random, min(size, n_rows - start))
         outputs = truth[columns].sum(axis=1)

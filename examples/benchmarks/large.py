@@ -40,8 +40,7 @@ def made(folder, rows):
     place = Path(folder) / str(rows)
     if not place.exists():
         blocks.save(place, click_blocks(rows, seed=0))
-    *_, (X_test, y_test) = click_blocks(100_000 + TEST, seed=0)  # those after the first
-    return place, X_test, y_test
+    return place, *next(click_blocks(TEST, seed=0, fresh=1))
 
 
 def structure_of(name, place):
