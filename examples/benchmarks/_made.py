@@ -29,7 +29,9 @@ def make_clicks(n_rows: int, seed: int) -> tuple[sp.csr_array, NDArray]:
     return _one_hot(columns), y.astype(np.int64)
 
 
-def click_blocks(n_rows: int, seed: int, size: int = 100_000, fresh: int | None = None) -> Iterator[tuple[sp.csr_array, NDArray]]:
+def click_blocks(
+    n_rows: int, seed: int, size: int = 100_000, fresh: int | None = None
+) -> Iterator[tuple[sp.csr_array, NDArray]]:
     """A click log of the same kind, with one truth, ``size`` rows at a time.
 
     Parameters
