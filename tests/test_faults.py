@@ -286,7 +286,7 @@ def test_too_little_memory_is_a_memory_error(settings):
     code = f"""
     from scipy.linalg import cholesky
     cholesky(X.T @ X)
-    sizes = np.geomspace(0.05, 200, {6 + 4 * TIMES}) * 2**20
+    sizes = np.geomspace(0.05, 200, {2 + 4 * TIMES}) * 2**20
     X, y = np.tile(X, (200, 10)), np.tile(y, 200)
     search(max_iter=1).fit(X[:200], y[:200])
     ends = []
